@@ -1,0 +1,46 @@
+# What a newcomer types. Everything is set up on first use; a second call installs nothing.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := PYTHON=$(PYTHON) sh scripts/setup.sh
+
+.PHONY: help setup run lab test lint bench clean
+help:
+	@echo "make run    execute the course in a lab of its own: table, executed notebooks and handout under out/"
+	@echo "make lab    JupyterLab on notebooks/; the lab starts on first use"
+	@echo "make test   the whole test suite"
+	@echo "make lint   formatting, docstrings, types, notebooks without output, spelling"
+	@echo "make bench  speed and size, printed with ratios"
+	@echo "make setup  only what the others share: system packages and .venv"
+
+setup:
+	@$(SETUP) run
+
+run:
+	@$(SETUP) run
+	@$(BIN)/srcip-nb run --out out
+
+# JupyterLab refuses root without being told; its terminals find srcip-nb by PATH.
+lab:
+	@$(SETUP) run
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir=notebooks \
+		$$([ "$$(id -u)" = 0 ] && echo --allow-root)
+
+test:
+	@$(SETUP) test
+	@$(BIN)/python -m pytest
+
+lint:
+	@$(SETUP) dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify $$(git ls-files '*.ipynb')
+	$(BIN)/codespell $$(git ls-files)
+
+bench:
+	@$(SETUP) test
+	@for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+clean:
+	rm -rf .venv out

@@ -1,0 +1,97 @@
+#!/bin/sh
+# Sets up what the make targets share: system packages, and .venv with this package and the extras asked for.
+# usage: setup.sh run|test|dev
+# Does nothing, quickly, when all of it is there.
+set -eu
+cd "$(dirname "$0")/.."
+wanted=${1:-run}
+python=${PYTHON:-python3}
+export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+
+say() { printf '%s\n' "$*" >&2; }
+
+# Runs a command as root, directly or by sudo; fails where neither is possible.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo -n env DEBIAN_FRONTEND=noninteractive "$@"
+    else return 1
+    fi
+}
+
+can_install() {
+    command -v apt-get >/dev/null && as_root true
+}
+
+# Debian starts a web server when its package is installed. The lab needs the program, not the service:
+# policy-rc.d says so to the package for as long as it is being installed.
+install_quietly() {
+    policy=/usr/sbin/policy-rc.d
+    made=
+    if [ ! -e $policy ]; then
+        as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy" && made=yes
+    fi
+    as_root apt-get -qq update && as_root apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+    status=$?
+    [ -z "$made" ] || as_root rm -f $policy
+    return $status
+}
+
+system_packages() {
+    PATH=$PATH:/usr/sbin:/sbin
+    missing=
+    for pair in ip:iproute2 iptables-legacy-restore:iptables nft:nftables conntrack:conntrack nginx:nginx-light \
+        unshare:util-linux curl:curl; do
+        command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+    done
+    [ -n "$missing" ] || return 0
+    if can_install; then
+        say "Installing system packages:$missing"
+        # shellcheck disable=SC2086
+        install_quietly $missing
+    else
+        say "These system packages are missing:$missing"
+        say "Install them and try again: sudo apt-get install$missing"
+        exit 1
+    fi
+}
+
+# A virtual environment, also where Debian's python3 comes without its venv module.
+virtual_environment() {
+    [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1 || return 0
+    rm -rf .venv
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
+        say "$python is older than 3.10. Name another: make PYTHON=python3.11 …"
+        exit 1
+    }
+    "$python" -m venv .venv >/dev/null 2>&1 && return 0
+    rm -rf .venv
+    "$python" -m virtualenv -q .venv >/dev/null 2>&1 && return 0
+    if can_install; then
+        say "Installing system package: python3-venv"
+        install_quietly python3-venv
+        "$python" -m venv .venv && return 0
+    fi
+    say "$python has no venv module. Install it and try again: sudo apt-get install python3-venv"
+    exit 1
+}
+
+# One stamp for each set of extras: as old as pyproject.toml when it was installed.
+python_packages() {
+    case $wanted in
+        run) target=. ;;
+        test | dev) target=".[$wanted]" ;;
+        *) say "usage: setup.sh run|test|dev"; exit 2 ;;
+    esac
+    stamp=.venv/.installed-$wanted
+    if [ -e "$stamp" ] && cmp -s pyproject.toml "$stamp"; then return 0; fi
+    say "Installing Python packages into .venv (some minutes the first time)"
+    .venv/bin/python -m pip install -q -e "$target"
+    cp pyproject.toml "$stamp"
+}
+
+stamp=.venv/.installed-$wanted
+system_packages
+if [ ! -e "$stamp" ] || ! cmp -s pyproject.toml "$stamp"; then
+    virtual_environment
+    python_packages
+fi

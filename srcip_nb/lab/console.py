@@ -1,0 +1,165 @@
+"""The routes that Kubernetes has no word for: hosts, commands in them, requests that start there.
+
+    GET  /lab/v1          settings and state
+    GET  /lab/v1/hosts    names a learner can type
+    GET  /lab/v1/stats    memory and processes
+    POST /lab/v1/exec     a command, its end awaited
+    GET  /lab/v1/open     a command with its streams, over a websocket
+    POST /lab/v1/visit    requests from a host; one JSON line for each batch that ended
+
+A websocket message is one byte for the stream (``streams.py``) and then its bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from srcip_nb.lab.api.status import ApiError, bad_request, not_found
+from srcip_nb.lab.api.store import Store
+from srcip_nb.lab.kernel import Agent, AgentError
+from srcip_nb.lab.streams import EXIT, RESIZE, SIGNAL, STDERR, STDIN, STDOUT
+from srcip_nb.lab.topology import Topology
+
+
+class Console:
+    """The lab's own routes, over one agent."""
+
+    def __init__(self, agent: Agent, store: Store, topology: Topology, info: Callable[[], dict[str, Any]]) -> None:
+        self.agent = agent
+        self.store = store
+        self.topology = topology
+        self.info = info
+
+    def add_routes(self, app: web.Application) -> None:
+        """Put the routes into the API's application, behind its token."""
+        app.router.add_get("/lab/v1", self._info)
+        app.router.add_get("/lab/v1/hosts", self._hosts)
+        app.router.add_get("/lab/v1/stats", self._stats)
+        app.router.add_post("/lab/v1/exec", self._exec)
+        app.router.add_get("/lab/v1/open", self._open)
+        app.router.add_post("/lab/v1/visit", self._visit)
+
+    async def _info(self, request: web.Request) -> web.Response:
+        return web.json_response(self.info())
+
+    async def _hosts(self, request: web.Request) -> web.Response:
+        hosts = [{"name": h.name, "role": h.role, "address": h.address} for h in self.topology.hosts]
+        return web.json_response({"hosts": hosts})
+
+    async def _stats(self, request: web.Request) -> web.Response:
+        stats = await self.agent.call("stats")
+        own = _rss_kb()
+        return web.json_response(
+            {**stats, "rss_kb": stats["rss_kb"] + own, "supervisor_rss_kb": own, "processes": stats["processes"] + 1}
+        )
+
+    async def _exec(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        host = self.find_host(asked.get("host", ""))
+        result = await self.agent.call(
+            "exec",
+            host=host,
+            argv=_argv(asked.get("argv")),
+            stdin=asked.get("stdin"),
+            timeout=float(asked.get("timeout") or 60),
+        )
+        return web.json_response({key: result[key] for key in ("code", "stdout", "stderr")})
+
+    async def _visit(self, request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        host = self.find_host(asked.get("host", ""))
+        stream = self.agent.stream(
+            "visit",
+            host=host,
+            requests=asked.get("requests", []),
+            concurrency=int(asked.get("concurrency") or 1),
+            timeout=float(asked.get("timeout") or 2),
+            rate=asked.get("rate"),
+        )
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        try:
+            async for event in stream:
+                await response.write(json.dumps(event).encode() + b"\n")
+        except AgentError as error:
+            await response.write(json.dumps({"error": error.cause}).encode() + b"\n")
+        await response.write_eof()
+        return response
+
+    async def _open(self, request: web.Request) -> web.WebSocketResponse:
+        host = self.find_host(request.query.get("host", ""))
+        argv = _argv(json.loads(request.query.get("argv", "[]")))
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        stream = self.agent.stream("open", host=host, argv=argv, tty=bool(request.query.get("tty")))
+        reader = asyncio.ensure_future(self._forward_input(socket, stream.id))
+        try:
+            async for event in stream:
+                for key, channel in (("stdout", STDOUT), ("stderr", STDERR)):
+                    if key in event:
+                        await socket.send_bytes(bytes([channel]) + base64.b64decode(event[key]))
+            code = stream.result["code"]
+            await socket.send_bytes(bytes([EXIT]) + str(code).encode())
+        except AgentError as error:
+            await socket.send_bytes(bytes([STDERR]) + f"{error}\n".encode())
+            await socket.send_bytes(bytes([EXIT]) + b"126")
+        finally:
+            reader.cancel()
+            await socket.close()
+        return socket
+
+    async def _forward_input(self, socket: web.WebSocketResponse, command: int) -> None:
+        async for message in socket:
+            if message.type != WSMsgType.BINARY or not message.data:
+                continue
+            channel, data = message.data[0], message.data[1:]
+            if channel == STDIN:
+                await self.agent.call("input", to=command, data=base64.b64encode(data).decode() if data else None)
+            elif channel == RESIZE:
+                size = json.loads(data)
+                await self.agent.call("resize", to=command, rows=size["rows"], cols=size["cols"])
+            elif channel == SIGNAL:
+                await self.agent.call("signal", to=command, signal=data.decode())
+        # The other end is gone: a command that nobody can see any more must not stay.
+        await self.agent.call("signal", to=command, signal="KILL")
+
+    def find_host(self, name: str) -> str:
+        """The agent's name of a host or pod: a host as it is, a pod as NAMESPACE/POD.
+
+        Raises:
+            ApiError: 404 with the names there are; 400 when a pod's name stands in several namespaces.
+        """
+        if name in {host.name for host in self.topology.hosts}:
+            return name
+        pods = [f"{p['metadata']['namespace']}/{p['metadata']['name']}" for p in self.store.list("pods")]
+        if name in pods:
+            return name
+        matching = [pod for pod in pods if pod.split("/")[1] == name]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            raise bad_request(f"{name} is a pod in several namespaces: {', '.join(matching)}")
+        known = ", ".join([host.name for host in self.topology.hosts] + pods)
+        error = not_found("hosts", name)
+        raise ApiError({**error.status, "message": f"the lab has no host or pod {name!r}; there are: {known}"})
+
+
+def _argv(value: Any) -> list[str]:
+    if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):
+        raise bad_request("no command: give a program and its arguments, for example: -- ip address")
+    return value
+
+
+def _rss_kb() -> int:
+    """Resident memory of this process in KiB (/proc/self/status, proc(5))."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0

@@ -1,0 +1,291 @@
+"""Starting and stopping labs, and the lab a notebook finds or starts.
+
+Who owns a lab decides when it ends: ``Lab()`` belongs to the calling process; the lab of ``connect()`` in a notebook to
+the process that started the notebook's kernel (JupyterLab or papermill), so that one lab serves several notebooks in
+turn; the lab of ``srcip-nb lab up`` to nobody, until ``srcip-nb lab down``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from srcip_nb.errors import LabError, UsageError
+from srcip_nb.lab.client import LabClient
+from srcip_nb.lab.spec import DEFAULT_NAME, LabSpec
+from srcip_nb.lab.state import LabRecord, Process, find_lab, read_record, state_dir
+
+START_WITHIN = 60.0  # seconds
+STOP_WITHIN = 10.0  # seconds
+
+_count = itertools.count(1)
+_children: dict[int, subprocess.Popen[bytes]] = {}  # supervisors started here: a parent has to collect their ends
+
+
+def start(spec: LabSpec, owner: Process | None) -> LabRecord:
+    """Start a lab and return when its nodes are Ready and its API answers.
+
+    Args:
+        spec: its settings.
+        owner: the process at whose end the lab ends; None: it runs until it is stopped.
+
+    Raises:
+        LabError: a lab of that name runs already, or this machine cannot run one; nothing is left behind.
+    """
+    with _starting_one_at_a_time():
+        if find_lab(spec.name):
+            raise LabError(f"a lab named {spec.name!r} is running already", f"Stop it: srcip-nb lab down {spec.name}")
+        directory = state_dir() / spec.name
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o700)
+        return _spawn(spec, owner, directory)
+
+
+def _spawn(spec: LabSpec, owner: Process | None, directory: Path) -> LabRecord:
+    reading, writing = os.pipe()
+    order = {
+        "spec": spec.to_dict(),
+        "owner": {"pid": owner.pid, "started": owner.started} if owner else None,
+        "directory": str(directory),
+        "ready_fd": writing,
+    }
+    log = directory / "log"
+    try:
+        with open(log, "wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "srcip_nb.lab.supervisor", json.dumps(order)],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                pass_fds=[writing],
+                start_new_session=True,
+                cwd="/",
+            )
+    finally:
+        os.close(writing)
+    try:
+        answer = _read_until_closed(reading, START_WITHIN)
+        record = read_record(directory)
+        if "ready" in answer and record:
+            _children[process.pid] = process
+            return record
+        said = log.read_text(errors="replace").strip() if log.exists() else ""
+        error = answer.get("error") or {
+            "cause": f"the lab did not come up; it said: {said[-2000:] or 'nothing'}",
+            "remedy": "See what this machine can do: srcip-nb doctor",
+        }
+        raise LabError(error["cause"], error["remedy"])
+    except BaseException:
+        _end(Process.of(process.pid))
+        process.wait(STOP_WITHIN)
+        raise
+    finally:
+        os.close(reading)
+
+
+def _read_until_closed(descriptor: int, seconds: float) -> dict[str, Any]:
+    """The one JSON text that the other end writes before it closes; {} when time runs out or nothing came."""
+    text, deadline = b"", time.monotonic() + seconds
+    while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        piece = os.read(descriptor, 65536)
+        if not piece:
+            break
+        text += piece
+    return json.loads(text) if text else {}
+
+
+def stop(record: LabRecord) -> None:
+    """Stop a lab and return when its processes and files are gone.
+
+    Raises:
+        LabError: it did not end in time.
+    """
+    _end(record.supervisor)
+    child = _children.pop(record.supervisor.pid, None)
+    if child:
+        child.wait(STOP_WITHIN)
+    deadline = time.monotonic() + STOP_WITHIN
+    while record.directory.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if record.supervisor.alive or record.directory.exists():
+        raise LabError(f"lab {record.name!r} did not end within {STOP_WITHIN:.0f} s", "Try once more.")
+
+
+def _end(process: Process | None) -> None:
+    """Ask a process to end, then make it; returns when it is gone."""
+    for number, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        if process is None or not process.alive:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+        deadline = time.monotonic() + seconds
+        while process.alive and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def _starting_one_at_a_time() -> Iterator[None]:
+    """Two kernels that open at once must not start two labs of one name."""
+    with open(state_dir() / ".starting", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+class Lab:
+    """A lab for a ``with`` block; it ends with the block, or with this process.
+
+    Args:
+        workers: number of worker nodes, 1 to 50.
+        clients: number of hosts outside the cluster.
+        cni: the pod network, ``calico``, ``flannel`` or ``ptp``.
+        proxy_mode: kube-proxy's mode.
+        name: how other commands call it; made up from the process number if left out.
+        kernel: where the kernel comes from.
+
+    Attributes:
+        client: hosts, commands and requests (``LabClient``), once the block is entered.
+        kubeconfig: path of the kubeconfig, mode 0600.
+
+    Example:
+        >>> with Lab() as lab:
+        ...     print(lab.client.exec("client", ["ip", "route"]).stdout)
+    """
+
+    def __init__(
+        self,
+        workers: int = 2,
+        clients: int = 1,
+        cni: str = "calico",
+        proxy_mode: str = "iptables",
+        name: str | None = None,
+        kernel: str = "auto",
+    ) -> None:
+        name = name or f"p{os.getpid()}-{next(_count)}"
+        self.spec = LabSpec(name, workers, clients, cni, proxy_mode, kernel)
+        self._record: LabRecord | None = None
+        self._client: LabClient | None = None
+
+    def __enter__(self) -> Lab:
+        self._record = start(self.spec, Process.of(os.getpid()))
+        self._client = client_of(self._record)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._record:
+            stop(self._record)
+        self._record = self._client = None
+
+    @property
+    def name(self) -> str:
+        """The lab's name."""
+        return self.spec.name
+
+    @property
+    def client(self) -> LabClient:
+        """The running lab; LabError outside the ``with`` block."""
+        if self._client is None:
+            raise LabError(f"lab {self.name!r} is not running", "Use it inside its block: with Lab() as lab: …")
+        return self._client
+
+    @property
+    def record(self) -> LabRecord:
+        """Processes and directory of the running lab; LabError outside the ``with`` block."""
+        if self._record is None:
+            raise LabError(f"lab {self.name!r} is not running", "Use it inside its block: with Lab() as lab: …")
+        return self._record
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Path of the kubeconfig."""
+        return self.client.kubeconfig
+
+
+def client_of(record: LabRecord) -> LabClient:
+    """The client of a running lab.
+
+    Raises:
+        LabError: its kubeconfig is gone, so the lab is too.
+    """
+    client = LabClient.from_kubeconfig(record.kubeconfig)
+    if client is None:
+        raise LabError(f"lab {record.name!r} has ended", "Start it again: srcip-nb lab up")
+    return client
+
+
+def ensure_lab(**settings: Any) -> LabClient:
+    """The lab of this notebook or program: the one that runs for it already, else a new one.
+
+    In this order: the lab that ``SRCIP_LAB`` names; the lab of this owner; the lab of ``srcip-nb lab up``; a new one.
+    A lab whose settings differ from what was asked for is not taken.
+
+    Args:
+        **settings: fields of ``LabSpec``; what is left out does not matter.
+
+    Raises:
+        LabError: ``SRCIP_LAB`` names a lab that does not run, or this machine cannot run one.
+        UsageError: the running lab of this owner has other settings.
+    """
+    named = os.environ.get("SRCIP_LAB")
+    if named:
+        record = find_lab(named)
+        if record is None:
+            raise LabError(
+                f"SRCIP_LAB names {named!r}, and no such lab runs", f"Start it: srcip-nb lab up --name {named}"
+            )
+        return client_of(record)
+    owner = notebook_owner() or Process.of(os.getpid())
+    own_name = f"nb-{owner.pid}" if owner else DEFAULT_NAME
+    spec = replace(LabSpec(), **{**settings, "name": settings.get("name") or own_name})
+    for name in (spec.name, DEFAULT_NAME):
+        record = find_lab(name)
+        if record is None:
+            continue
+        differing = {k: v for k, v in settings.items() if k != "name" and record.spec.get(k) != v}
+        if not differing:
+            return client_of(record)
+        if name == spec.name:
+            raise UsageError(
+                f"lab {name!r} runs with {', '.join(f'{k}={record.spec.get(k)}' for k in differing)}",
+                f"Stop it first: srcip-nb lab down {name}",
+            )
+    try:
+        return client_of(start(spec, owner))
+    except LabError:
+        record = find_lab(spec.name)  # another notebook of the same owner was quicker
+        if record is None:
+            raise
+        return client_of(record)
+
+
+def notebook_owner() -> Process | None:
+    """The process that started this notebook's kernel; None outside a kernel.
+
+    jupyter_client tells a kernel its parent in ``JPY_PARENT_PID``; a kernel whose parent has gone owns itself.
+    """
+    if "ipykernel" not in sys.modules or not _inside_kernel():
+        return None
+    parent = int(os.environ.get("JPY_PARENT_PID") or os.getppid())
+    started_by_init = parent == 1 and os.getppid() != 1
+    return Process.of(os.getpid() if started_by_init else parent) or Process.of(os.getpid())
+
+
+def _inside_kernel() -> bool:
+    from ipykernel.kernelapp import IPKernelApp
+
+    return bool(IPKernelApp.initialized())

@@ -1,0 +1,105 @@
+"""The parts of a lab put together: store, API over TLS, controllers, and the lab's own routes, over one agent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import trustme
+from aiohttp import web
+
+from srcip_nb.errors import UsageError
+from srcip_nb.lab.api.podlogs import PodLogs
+from srcip_nb.lab.api.server import make_app
+from srcip_nb.lab.api.store import Store
+from srcip_nb.lab.console import Console
+from srcip_nb.lab.controllers import run_controllers
+from srcip_nb.lab.kernel import Agent
+from srcip_nb.lab.spec import LabSpec
+from srcip_nb.lab.topology import Topology, masquerade_rules, topology, topology_text
+
+
+class Served:
+    """A lab that answers: where, with which certificate and token."""
+
+    def __init__(self, url: str, ca_pem: bytes, token: str, store: Store, topology: Topology) -> None:
+        self.url = url
+        self.ca_pem = ca_pem
+        self.token = token
+        self.store = store
+        self.topology = topology
+
+    async def nodes_ready(self) -> None:
+        """Return when every node of the topology is Ready."""
+        waiting = {host.name for host in self.topology.nodes}
+        async for _, node in self.store.watch("nodes"):
+            conditions = node.get("status", {}).get("conditions", [])
+            if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
+                waiting.discard(node["metadata"]["name"])
+            if not waiting:
+                return
+
+
+@contextlib.asynccontextmanager
+async def serve(spec: LabSpec, agent: Agent) -> AsyncIterator[Served]:
+    """Build the network, start API and controllers, and stop them at the end.
+
+    Raises:
+        UsageError: the port asked for is taken.
+    """
+    hosts = topology(spec.workers, spec.clients, spec.cni)
+    await _build_network(agent, hosts)
+    store, podlogs, token = Store(), PodLogs(), secrets.token_urlsafe(32)
+
+    def info() -> dict[str, Any]:
+        return {**spec.to_dict(), "kernel": agent.ready, "agentPid": agent.pid}
+
+    app = make_app(store, token, podlogs)
+    Console(agent, store, hosts, info).add_routes(app)
+    authority = trustme.CA(organization_name="srcip-nb lab")
+    listening = _listen(spec.port)
+    url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+    controllers = asyncio.ensure_future(run_controllers(store, agent, hosts, podlogs, proxy_mode=spec.proxy_mode))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listening, ssl_context=_tls(authority)).start()
+        yield Served(url, authority.cert_pem.bytes(), token, store, hosts)
+    finally:
+        controllers.cancel()
+        await asyncio.gather(controllers, return_exceptions=True)
+        await runner.cleanup()
+
+
+async def _build_network(agent: Agent, hosts: Topology) -> None:
+    """Hosts, links, addresses and routes, then the pod network's own masquerading on each node."""
+    await agent.call("configure", text=topology_text(hosts))
+    rules = {node.name: masquerade_rules(hosts, node) for node in hosts.nodes}
+    await asyncio.gather(
+        *(
+            agent.call("exec", host=name, argv=["iptables-legacy-restore", "-w", "--noflush"], stdin=text)
+            for name, text in rules.items()
+            if text
+        )
+    )
+
+
+def _listen(port: int) -> socket.socket:
+    """A socket that listens on 127.0.0.1 and nowhere else."""
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise UsageError(
+            f"port {port} on 127.0.0.1 is taken ({error.strerror})", "Choose another, or leave --port out."
+        ) from error
+
+
+def _tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    return context

@@ -1,0 +1,163 @@
+"""What is known of the labs of this user: one directory a lab, and nothing else on disk.
+
+    STATE/NAME/lab.json     settings, the supervisor's process, the owner's process, the API's address
+    STATE/NAME/kubeconfig   how to reach the API, token included (mode 0600)
+    STATE/NAME/log          what the supervisor had to say
+
+STATE is ``$SRCIP_STATE_DIR``, else ``$XDG_RUNTIME_DIR/srcip-nb``, else ``/tmp/srcip-nb-UID``. A process is recorded with
+its start time, so that a number used again by a stranger is never taken for ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from srcip_nb.errors import LabError
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process by number and start time (clock ticks since boot, field 22 of /proc/PID/stat, proc(5))."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> Process | None:
+        """The process that has this number now, or None."""
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return None
+        state, *rest = stat.rpartition(")")[2].split()
+        return None if state == "Z" else cls(pid, int(rest[18]))
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        return Process.of(self.pid) == self
+
+
+@dataclass(frozen=True)
+class LabRecord:
+    """One lab as its ``lab.json`` tells it."""
+
+    name: str
+    directory: Path
+    spec: dict[str, Any]
+    supervisor: Process
+    owner: Process | None
+    created: float
+    url: str = ""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Path of the kubeconfig."""
+        return self.directory / "kubeconfig"
+
+
+def state_dir() -> Path:
+    """The directory that holds this user's labs; made with mode 0700 when it is missing.
+
+    Raises:
+        LabError: the directory belongs to somebody else.
+    """
+    chosen = os.environ.get("SRCIP_STATE_DIR")
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if chosen:
+        path = Path(chosen)
+    elif runtime and os.access(runtime, os.W_OK):
+        path = Path(runtime) / "srcip-nb"
+    else:
+        path = Path(tempfile.gettempdir()) / f"srcip-nb-{os.getuid()}"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_uid != os.getuid():
+        raise LabError(f"{path} belongs to another user", "Set SRCIP_STATE_DIR to a directory of your own.")
+    return path
+
+
+def write_record(record: LabRecord) -> None:
+    """Write ``lab.json`` so that a reader sees the old text or the new one, never half."""
+    owner = {"pid": record.owner.pid, "started": record.owner.started} if record.owner else None
+    text = json.dumps(
+        {
+            "name": record.name,
+            "spec": record.spec,
+            "supervisor": {"pid": record.supervisor.pid, "started": record.supervisor.started},
+            "owner": owner,
+            "created": record.created,
+            "url": record.url,
+        },
+        indent=1,
+    )
+    draft = record.directory / ".lab.json"
+    draft.write_text(text)
+    draft.replace(record.directory / "lab.json")
+
+
+def read_record(directory: Path) -> LabRecord | None:
+    """The lab of a directory, or None where no lab has been written yet."""
+    try:
+        data = json.loads((directory / "lab.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return LabRecord(
+        name=data["name"],
+        directory=directory,
+        spec=data["spec"],
+        supervisor=Process(**data["supervisor"]),
+        owner=Process(**data["owner"]) if data["owner"] else None,
+        created=data["created"],
+        url=data["url"],
+    )
+
+
+def running_labs() -> list[LabRecord]:
+    """The labs of this user whose supervisor runs, oldest first; what a dead one left behind is removed."""
+    labs = []
+    for directory in state_dir().iterdir():
+        if not directory.is_dir():
+            continue
+        record = read_record(directory)
+        if record is None:
+            continue
+        if record.supervisor.alive:
+            labs.append(record)
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    return sorted(labs, key=lambda lab: lab.created)
+
+
+def find_lab(name: str) -> LabRecord | None:
+    """The running lab of that name, or None."""
+    return next((lab for lab in running_labs() if lab.name == name), None)
+
+
+def choose_lab(name: str | None) -> LabRecord:
+    """The lab a command means: the named one, else the only one, else the one that ``lab up`` makes by default.
+
+    Raises:
+        LabError: there is none, or there are several and none was named.
+    """
+    labs = running_labs()
+    names = ", ".join(lab.name for lab in labs)
+    if name:
+        for lab in labs:
+            if lab.name == name:
+                return lab
+        known = f"Running: {names}." if labs else f"Start it: srcip-nb lab up --name {name}"
+        raise LabError(f"no lab named {name!r} is running", known)
+    if not labs:
+        raise LabError("no lab is running", "Start one: srcip-nb lab up")
+    if len(labs) == 1:
+        return labs[0]
+    for lab in labs:
+        if lab.name == "lab":
+            return lab
+    raise LabError(f"{len(labs)} labs are running: {names}", "Say which: --name NAME")

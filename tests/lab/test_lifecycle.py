@@ -1,0 +1,200 @@
+"""Labs start, stand side by side, and leave nothing behind whoever is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from srcip_nb.errors import LabError, UsageError
+from srcip_nb.lab import Lab
+from srcip_nb.lab.state import Process, find_lab, running_labs
+
+pytestmark = pytest.mark.lab
+
+GONE_WITHIN = 3.0
+
+
+def processes_below(pid: int) -> set[Process]:
+    """A process and all its descendants, by the parent numbers in /proc."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found, queue = {pid}, [pid]
+    while queue:
+        parent = queue.pop()
+        children = {child for child, its_parent in parents.items() if its_parent == parent} - found
+        found |= children
+        queue += children
+    return {process for process in map(Process.of, found) if process}
+
+
+def network_namespaces(processes: set[Process] | None = None) -> set[str]:
+    """The network namespaces that processes live in or hold open, other than this test's own; of all if None."""
+    own, found = os.readlink("/proc/self/ns/net"), set()
+    pids = [p.pid for p in processes] if processes is not None else [int(e) for e in os.listdir("/proc") if e.isdigit()]
+    for pid in pids:
+        try:
+            found.add(os.readlink(f"/proc/{pid}/ns/net"))
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                target = os.readlink(descriptor)
+                if target.startswith("net:["):
+                    found.add(target)
+        except OSError:
+            continue
+    return found - {own}
+
+
+def wait_until(condition, within: float) -> bool:
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+class Traces:
+    """Everything of a running lab that must be gone afterwards."""
+
+    def __init__(self, record) -> None:
+        self.directory = record.directory
+        self.processes = processes_below(record.supervisor.pid)
+        self.namespaces = network_namespaces(self.processes)
+
+    def left(self) -> list[str]:
+        left = [f"process {p.pid}" for p in self.processes if p.alive]
+        left += [f"namespace {n}" for n in self.namespaces & network_namespaces()]
+        return left + ([f"directory {self.directory}"] if self.directory.exists() else [])
+
+
+def test_a_lab_comes_and_goes():
+    with Lab() as lab:
+        traces = Traces(lab.record)
+        assert len(traces.processes) >= 3
+        assert len(traces.namespaces) >= 5
+        assert lab.kubeconfig.stat().st_mode & 0o777 == 0o600
+        assert {h["name"] for h in lab.client.hosts()} >= {"router", "master01", "worker01", "worker02", "client"}
+    assert traces.left() == []
+
+
+def test_labs_stand_side_by_side():
+    with Lab(name="one") as one, Lab(name="two", workers=1) as two:
+        assert {"one", "two"} <= {lab.name for lab in running_labs()}
+        one.client.exec("worker01", ["ip", "link", "set", "eth0", "down"])
+        assert "state UP" in two.client.exec("worker01", ["ip", "link", "show", "eth0"]).stdout
+        with pytest.raises(LabError, match="running already"):
+            Lab(name="one").__enter__()
+        assert find_lab("one")
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "agent"])
+def test_killing_a_part_removes_its_lab_and_no_other(victim):
+    with Lab(name="bystander") as bystander:
+        lab = Lab(name="victim")
+        lab.__enter__()
+        traces = Traces(lab.record)
+        pid = lab.record.supervisor.pid if victim == "supervisor" else lab.client.info()["agentPid"]
+        os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: traces.left() == [], GONE_WITHIN), traces.left()
+        lab.__exit__(None, None, None)
+        assert bystander.client.exec("client", ["true"]).code == 0
+
+
+OWNER = """
+import sys
+from srcip_nb.lab import Lab
+with Lab(name="owned"):
+    print("up", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_killing_the_owner_removes_its_lab():
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with owner:
+        assert owner.stdout.readline() == "up\n"
+        traces = Traces(find_lab("owned"))
+        assert len(traces.processes) >= 3
+        owner.kill()
+        assert wait_until(lambda: traces.left() == [], GONE_WITHIN), traces.left()
+
+
+def test_a_lab_of_nobody_outlives_who_started_it(cli):
+    up = cli("lab", "up", "--name", "nobodys", "--workers", "1")
+    assert up.returncode == 0, up.stderr
+    line = up.stdout.splitlines()
+    assert len(line) == 1 and line[0].startswith("export KUBECONFIG=")
+    record = find_lab("nobodys")
+    assert record and record.owner is None
+    traces = Traces(record)
+    again = cli("lab", "up", "--name", "nobodys", "--workers", "1")
+    assert again.returncode == 0 and again.stdout == up.stdout
+    other = cli("lab", "up", "--name", "nobodys", "--workers", "2")
+    assert other.returncode == 2 and "other settings" in other.stderr
+    assert "nobodys" in cli("lab", "list").stdout
+    down = cli("lab", "down", "nobodys")
+    assert down.returncode == 0, down.stderr
+    assert traces.left() == []
+
+
+def test_what_a_killed_start_left_is_cleared(tmp_path, monkeypatch):
+    monkeypatch.setenv("SRCIP_STATE_DIR", str(tmp_path))
+    stale = tmp_path / "stale"
+    stale.mkdir()
+    (stale / "lab.json").write_text(
+        '{"name": "stale", "spec": {}, "supervisor": {"pid": 1, "started": 1}, "owner": null, "created": 0, "url": ""}'
+    )
+    assert running_labs() == []
+    assert not stale.exists()
+
+
+def test_a_taken_port_is_named_and_nothing_stays(cli):
+    with Lab(name="first") as first:
+        port = first.client.url.rsplit(":", 1)[1]
+        up = cli("lab", "up", "--name", "second", "--port", port)
+    assert up.returncode == 1
+    assert f"port {port}" in up.stderr
+    assert find_lab("second") is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"workers": 0}, "workers"),
+        ({"workers": 51}, "1 to 50"),
+        ({"cni": "weave"}, "calico"),
+        ({"proxy_mode": "userspace"}, "iptables"),
+        ({"name": "../x"}, "name"),
+        ({"kernel": "hurd"}, "root"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_starts(settings, said):
+    with pytest.raises(UsageError, match=said):
+        Lab(**settings)
+
+
+def test_no_host_and_no_pod_has_a_way_out(lab):
+    hosts = [host["name"] for host in lab.client.hosts()]
+    machine = {line.split()[3].split("/")[0] for line in _run("ip", "-o", "-4", "addr").splitlines()} - {"127.0.0.1"}
+    for host in hosts:
+        for address in [*machine, "1.1.1.1"]:
+            done = lab.client.exec(host, ["curl", "-s", "-m", "2", "--connect-timeout", "1", f"http://{address}/"])
+            assert done.code in (7, 28), f"{host} reached {address}: curl's exit code {done.code}"
+        port = lab.client.url.rsplit(":", 1)[1]
+        assert lab.client.exec(host, ["curl", "-sk", "-m", "2", f"https://127.0.0.1:{port}/version"]).code == 7
+        links = lab.client.exec(host, ["ip", "-o", "link"]).stdout
+        assert "link-netnsid" in links or host == "lan"
+    own = {line.split(":")[1].strip().split("@")[0] for line in _run("ip", "-o", "link").splitlines()}
+    assert not any(name.startswith(("veth", "cali", "worker", "vxlan")) for name in own), own
+
+
+def _run(*argv: str) -> str:
+    return subprocess.run(argv, text=True, capture_output=True, check=True).stdout
