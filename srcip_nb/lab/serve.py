@@ -64,7 +64,11 @@ async def serve(spec: LabSpec, agent: Agent) -> AsyncIterator[Served]:
     authority = trustme.CA(organization_name="srcip-nb lab")
     listening = _listen(spec.port)
     url = f"https://127.0.0.1:{listening.getsockname()[1]}"
-    controllers = asyncio.ensure_future(run_controllers(store, agent, hosts, podlogs, proxy_mode=spec.proxy_mode))
+    controllers = asyncio.ensure_future(
+        run_controllers(
+            store, agent, hosts, podlogs, proxy_mode=spec.proxy_mode, ca_pem=authority.cert_pem.bytes().decode()
+        )
+    )
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:

@@ -84,11 +84,13 @@ class _Supervisor:
         with _watched(self.owner, stopping):
             from srcip_nb.lab.kernel import start_agent
 
-            booting = asyncio.ensure_future(start_agent(self.spec.kernel))
+            kernel = "root" if self.spec.kernel == "auto" else self.spec.kernel
+            booting = asyncio.ensure_future(start_agent(kernel))
             await asyncio.sleep(0)  # the agent's process starts while the server's modules are imported
-            from srcip_nb.lab.serve import serve
-
-            agent = await booting
+            try:
+                from srcip_nb.lab.serve import serve
+            finally:
+                agent = await booting  # whatever the import said, it runs and has to be closed
             try:
                 agent.closed.add_done_callback(lambda _: stopping.set())
                 async with serve(self.spec, agent) as served:

@@ -21,8 +21,8 @@ flannel    the block's .1 on every veth              VXLAN flannel.1 1          
 ptp        the block's .1 on every veth              routes over the LAN          none
 =========  ========================================  ===========================  ============================
 
-That is all that makes a masqueraded source address differ: the kernel takes an address of the device by which the packet
-leaves, and of the first device that has one where that device has none.
+That is all that makes a masqueraded source address differ: the kernel takes an address of the device by which the
+packet leaves, and of the first device that has one where that device has none.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ class Topology:
         for host in self.hosts:
             if host.name == name:
                 return host
-        raise UsageError(f"the lab has no host {name!r}", f"its hosts are {', '.join(host.name for host in self.hosts)}")
+        raise UsageError(
+            f"the lab has no host {name!r}", f"its hosts are {', '.join(host.name for host in self.hosts)}"
+        )
 
     def gateway(self, node: Host) -> str:
         """Tell the address that the pods of a node send everything to."""
@@ -145,7 +147,8 @@ class Topology:
     def pod_addresses(self, node: Host) -> tuple[str, ...]:
         """List the addresses that pods of a node may have, lowest first.
 
-        Not the first of the block (the network's own, the tunnel's), nor the last (broadcast); nor .1 where it is the gateway.
+        Not the first of the block (the network's own, the tunnel's), nor the last (broadcast); nor .1 where that is
+        the gateway.
         """
         first = 1 if self.cni == "calico" else 2
         return tuple(str(address) for address in list(ipaddress.ip_network(node.pod_block))[first:-1])
@@ -344,7 +347,13 @@ def masquerade_rules(t: Topology, host: Host) -> str:
             f"-s {CLUSTER_CIDR} ! -d 224.0.0.0/4 -j MASQUERADE --random-fully",
             f"! -s {CLUSTER_CIDR} -d {CLUSTER_CIDR} -j MASQUERADE --random-fully",
         ]
-    lines = ["*nat", f":{chain} - [0:0]", f"-A POSTROUTING -j {chain}", *(f"-A {chain} {rule}" for rule in rules), "COMMIT"]
+    lines = [
+        "*nat",
+        f":{chain} - [0:0]",
+        f"-A POSTROUTING -j {chain}",
+        *(f"-A {chain} {rule}" for rule in rules),
+        "COMMIT",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -357,7 +366,9 @@ def node_annotations(t: Topology, node: Host) -> dict[str, str]:
         }
     if t.cni == "flannel":
         return {
-            "flannel.alpha.coreos.com/backend-data": json.dumps({"VNI": TUNNELS["flannel"].id, "VtepMAC": node.tunnel_mac}),
+            "flannel.alpha.coreos.com/backend-data": json.dumps(
+                {"VNI": TUNNELS["flannel"].id, "VtepMAC": node.tunnel_mac}
+            ),
             "flannel.alpha.coreos.com/backend-type": "vxlan",
             "flannel.alpha.coreos.com/kube-subnet-manager": "true",
             "flannel.alpha.coreos.com/public-ip": node.address,

@@ -1,0 +1,197 @@
+"""Checks: what should be seen, held against what was seen; ``✓`` or ``✗`` in words, with a hint.
+
+Each takes a table that the reader has on the screen too. With ``question`` a check settles the prediction of that name.
+How results are recorded and shown is in ``notebook.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from srcip_nb.notebook import Check, CheckFailed, conclude, leave_open
+from srcip_nb.picture import text_of
+from srcip_nb.text import t
+
+# -- checks of the one table -------------------------------------------------------------------------------------------
+
+
+def source_ip_kept(df: pd.DataFrame, question: str | None = None) -> Check:
+    """Every answered request reached the pod with the client's own address.
+
+    Args:
+        df: the one table.
+        question: a prediction among client, node, pod-network … (``source_kind``).
+    """
+    kept, answered = int(df["preserved"].fillna(False).sum()), int(df["preserved"].notna().sum())
+    holds = 0 < answered == kept
+    return conclude(t("check.kept"), holds, _kept_words(df), t("hint.policy"), question, _kinds(df))
+
+
+def source_ip_lost(df: pd.DataFrame, question: str | None = None) -> Check:
+    """No answered request reached the pod with the client's own address.
+
+    Args:
+        df: the one table.
+        question: a prediction among client, node, pod-network … (``source_kind``).
+    """
+    kept, answered = int(df["preserved"].fillna(False).sum()), int(df["preserved"].notna().sum())
+    holds = answered > 0 and kept == 0
+    return conclude(t("check.lost"), holds, _kept_words(df), t("hint.policy"), question, _kinds(df))
+
+
+def answered_by(df: pd.DataFrame, nodes: Any, question: str | None = None) -> Check:
+    """Exactly these nodes answered.
+
+    Args:
+        df: the one table.
+        nodes: names of nodes, or one name.
+        question: a prediction of how many nodes answer, or of which one.
+    """
+    expected = {nodes} if isinstance(nodes, str) else {str(node) for node in nodes}
+    seen = sorted(df["node"].dropna().astype(str).unique())
+    words = t("seen.nodes", nodes=", ".join(seen)) if seen else t("seen.nobody")
+    says = t("check.by", nodes=", ".join(sorted(expected)) or "-")
+    return conclude(says, set(seen) == expected, words, t("hint.nodes"), question, [str(len(seen)), ", ".join(seen)])
+
+
+def all_answered(df: pd.DataFrame, question: str | None = None) -> Check:
+    """Every request was answered with status 200.
+
+    Args:
+        df: the one table.
+        question: a prediction among answered, timeout, refused.
+    """
+    holds = bool(len(df)) and bool((df["status"] == 200).fillna(False).all())
+    return conclude(t("check.all_answered"), holds, _outcome_words(df), t("hint.answered"), question, _outcomes(df))
+
+
+def timed_out(df: pd.DataFrame, question: str | None = None) -> Check:
+    """Every request ended in a timeout: its packets were dropped without a word.
+
+    Args:
+        df: the one table.
+        question: a prediction among answered, timeout, refused.
+    """
+    return _error_only(df, "timeout", t("check.timed_out"), question)
+
+
+def refused(df: pd.DataFrame, question: str | None = None) -> Check:
+    """Every request was refused: somebody answered that nobody listens.
+
+    Args:
+        df: the one table.
+        question: a prediction among answered, timeout, refused.
+    """
+    return _error_only(df, "refused", t("check.refused"), question)
+
+
+def _error_only(df: pd.DataFrame, error: str, says: str, question: str | None) -> Check:
+    holds = bool(len(df)) and bool((df["error"].astype(str) == error).all())
+    return conclude(says, holds, _outcome_words(df), t("hint.answered"), question, _outcomes(df))
+
+
+def _outcomes(df: pd.DataFrame) -> list[str]:
+    """``answered`` and the errors, in the order they were met."""
+    return list(dict.fromkeys(text_of(error) or "answered" for error in df["error"]))
+
+
+def _outcome_words(df: pd.DataFrame) -> str:
+    counts = df["error"].astype(object).fillna("").value_counts()
+    parts = [t("seen.answered", count=n) if not error else f"{error} {n}" for error, n in counts.items()]
+    return ", ".join(parts) or t("seen.none")
+
+
+def _kinds(df: pd.DataFrame) -> list[str]:
+    return sorted(df["source_kind"].dropna().astype(str).unique())
+
+
+def _kept_words(df: pd.DataFrame) -> str:
+    answered = int(df["preserved"].notna().sum())
+    if not answered:
+        return t("seen.none")
+    addresses = ", ".join(sorted(df["source_ip"].dropna().astype(str).unique()))
+    return t("seen.kept", kept=int(df["preserved"].fillna(False).sum()), answered=answered, addresses=addresses)
+
+
+# -- checks of kubectl's tables, and of answers ------------------------------------------------------------------------
+
+
+def pods_ready(pods: pd.DataFrame, count: int = 2, nodes: int = 2, question: str | None = None) -> Check:
+    """So many pods are ready, spread over so many nodes.
+
+    Args:
+        pods: ``cluster.pods()``.
+        count: how many pods.
+        nodes: on how many nodes.
+        question: a prediction of the number of nodes.
+    """
+    is_ready = pods["READY"].astype(str).map(lambda text: len(set(text.split("/"))) == 1)
+    seen_pods, seen_nodes = int(is_ready.sum()), int(pods.loc[is_ready, "NODE"].nunique())
+    says, seen = t("check.ready", count=count, nodes=nodes), t("seen.ready", ready=seen_pods, nodes=seen_nodes)
+    return conclude(says, (seen_pods, seen_nodes) == (count, nodes), seen, t("hint.ready"), question, [str(seen_nodes)])
+
+
+def has_address(service: pd.DataFrame) -> Check:
+    """The Service has an address outside the cluster.
+
+    Args:
+        service: ``cluster.service()``.
+    """
+    (name, address), *_ = service["EXTERNAL-IP"].astype(str).items()
+    has_one = address not in ("<none>", "<pending>", "")
+    seen = t("seen.address", address=address) if has_one else t("seen.no_address")
+    return conclude(t("check.address", service=name), has_one, seen, t("hint.address"))
+
+
+def health_ports(answers: pd.DataFrame, pods: pd.DataFrame, question: str | None = None) -> Check:
+    """The health check node port answers 200 on nodes with a ready pod, and 503 on the others.
+
+    Args:
+        answers: one row for each node, index its name, column ``status``.
+        pods: ``cluster.pods()``.
+        question: a prediction of the status on a node without a pod.
+    """
+    expected = {str(node): 200 if node in set(pods["NODE"]) else 503 for node in answers.index}
+    statuses = {str(node): status for node, status in answers["status"].items()}
+    seen = {node: None if pd.isna(status) else int(status) for node, status in statuses.items()}
+    words = ", ".join(f"{node} {status or t('seen.none')}" for node, status in seen.items())
+    without = sorted({str(seen[node]) for node in seen if expected[node] == 503})
+    return conclude(t("check.health"), seen == expected, words, t("hint.nodes"), question, without)
+
+
+def equal(answer: Any, expected: Any, what: str, question: str | None = None) -> Check:
+    """An answer is the expected one; for exercises, so ``...`` as an answer leaves the check open.
+
+    Args:
+        answer: the reader's.
+        expected: what is right.
+        what: what is asked, in a few words.
+        question: a prediction of the value.
+    """
+    if answer is ...:
+        return leave_open(what)
+    return conclude(what, _same(answer, expected), str(answer), t("hint.equal"), question, [str(expected)])
+
+
+def _same(answer: Any, expected: Any) -> bool:
+    if isinstance(expected, (set, frozenset, list, tuple)) and not isinstance(answer, str):
+        return {str(one) for one in answer} == {str(one) for one in expected}
+    return bool(answer == expected)
+
+
+__all__ = [
+    "Check",
+    "CheckFailed",
+    "all_answered",
+    "answered_by",
+    "equal",
+    "has_address",
+    "health_ports",
+    "pods_ready",
+    "refused",
+    "source_ip_kept",
+    "source_ip_lost",
+    "timed_out",
+]

@@ -1,0 +1,302 @@
+"""Requests, many at once, from one thread: each a new connection, each reported with the address it was sent from.
+
+The sockets belong to the network namespace that the calling thread is in; without an agent that is the machine's own.
+
+    for batch in visit(requests, concurrency=16, timeout=3.0):
+        for result in batch: ...
+
+A request is ``{"id": 0, "url": "http://192.168.1.56/?request=0", "headers": {}}``. Its result:
+
+=============  ======  =====================================================================================
+id             any     the request's
+sent_at        int     nanoseconds since 1970, just before the connection was asked for
+client_ip      str     the socket's own address; "" if it never got one
+status         int     HTTP status; None without an answer
+error          str     "", "timeout", "refused", "reset", "unreachable", "closed" (before the answer was whole),
+                       or the system's words
+latency_ms     float   from sent_at to the end of the answer, or to the error
+body           str     the first 200 bytes, as text
+=============  ======  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+BODY_BYTES = 200
+_KEPT_BYTES = 65536
+_BATCH, _BATCH_SECONDS = 64, 0.05
+_AGENT = "srcip-nb"
+
+_ERRORS = {
+    errno.ECONNREFUSED: "refused",
+    errno.ECONNRESET: "reset",
+    errno.EPIPE: "reset",
+    errno.ETIMEDOUT: "timeout",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+    errno.EHOSTDOWN: "unreachable",
+}
+
+
+def error_word(number: int) -> str:
+    """Name an errno as the `error` column does."""
+    return _ERRORS.get(number) or os.strerror(number)
+
+
+class Target:
+    """Where a URL leads: looked up and written out once for each different (url, headers) shape."""
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError(f"{url!r} is not an http:// URL")
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        fields = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": _AGENT, "Accept": "*/*"}
+        given = {name.title(): value for name, value in headers.items()}
+        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in {**fields, **given}.items())]
+        if any(character in line for line in lines for character in "\r\n"):
+            raise ValueError("a URL or a header holds a line break")
+        self.host, self.port = parts.hostname, parts.port or 80
+        self.request = "\r\n".join([*lines, "Connection: close", "", ""]).encode()
+
+
+class Exchange:
+    """One request on its way."""
+
+    __slots__ = ("client_ip", "data", "deadline", "error", "id", "request", "sent_at", "size", "socket", "started")
+
+    def __init__(self, number: Any, request: bytes) -> None:
+        self.id = number
+        self.request = request
+        self.data = bytearray()
+        self.size: float = -1
+        self.error = ""
+        self.client_ip = ""
+        self.socket: socket.socket | None = None
+        self.sent_at, self.started, self.deadline = 0, 0.0, 0.0
+
+    def is_whole(self) -> bool:
+        """Whether the answer has come to the end that its Content-Length promises."""
+        if self.size < 0:
+            end = self.data.find(b"\r\n\r\n")
+            if end < 0:
+                return False
+            length = _header(bytes(self.data[:end]), b"content-length")
+            self.size = end + 4 + int(length) if length.isdigit() else math.inf
+        return len(self.data) >= self.size
+
+    def result(self) -> dict[str, Any]:
+        """Write the result as the module's table has it."""
+        latency_ms = round((time.monotonic() - self.started) * 1000, 3)
+        status, body = None, ""
+        if not self.error:
+            status, body = parse_answer(bytes(self.data))
+            if status is None:
+                self.error = "closed" if not self.data else "not HTTP"
+            elif len(self.data) < self.size < math.inf:
+                self.error, status = "closed", None
+        return {
+            "id": self.id,
+            "sent_at": self.sent_at,
+            "client_ip": self.client_ip,
+            "status": status,
+            "error": self.error,
+            "latency_ms": latency_ms,
+            "body": body,
+        }
+
+
+def _header(head: bytes, name: bytes) -> bytes:
+    at = head.lower().find(b"\n" + name + b":")
+    return head[at + len(name) + 2 :].split(b"\r\n", 1)[0].strip() if at >= 0 else b""
+
+
+def parse_answer(data: bytes) -> tuple[int | None, str]:
+    """Take status and the first bytes of the body out of an HTTP answer; (None, "") if it is not a whole one."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    words = head.split(b" ", 2)
+    if not end or len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+        return None, ""
+    if _header(head, b"transfer-encoding").lower() == b"chunked":
+        body = _without_chunks(body)
+    return int(words[1]), body[:BODY_BYTES].decode(errors="replace")
+
+
+def _without_chunks(body: bytes) -> bytes:
+    pieces = []
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        digits = size.split(b";")[0].strip()
+        try:
+            length = int(digits, 16)
+        except ValueError:
+            break
+        if length == 0:
+            break
+        pieces.append(body[:length])
+        body = body[length + 2 :]
+    return b"".join(pieces)
+
+
+class Visitor:
+    """The loop: starts, watches and ends exchanges."""
+
+    def __init__(self, concurrency: int, timeout: float, rate: float | None) -> None:
+        self._epoll = select.epoll()
+        self._open: dict[int, Exchange] = {}
+        # All have the same patience, so they run out of it in the order in which they started.
+        self._deadlines: deque[Exchange] = deque()
+        self._addresses: dict[str, str] = {}
+        self._concurrency, self._timeout, self._rate = concurrency, timeout, rate
+        self.done: list[dict[str, Any]] = []
+
+    def close(self) -> None:
+        """Close what is still open."""
+        for exchange in self._open.values():
+            if exchange.socket:
+                exchange.socket.close()
+        self._epoll.close()
+
+    def run(
+        self, requests: Sequence[Mapping[str, Any]], is_stopped: Callable[[], bool]
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Send all; batches of results as they come."""
+        started, told, at, count = time.monotonic(), time.monotonic(), 0, len(requests)
+        while at < count or self._open:
+            now = time.monotonic()
+            if is_stopped():
+                at = count
+                for exchange in list(self._open.values()):
+                    self._end(exchange, "stopped")
+            due = count if self._rate is None else min(count, int((now - started) * self._rate) + 1)
+            while at < due and len(self._open) < self._concurrency:
+                self._begin(requests[at])
+                at += 1
+            self._poll(self._wait(now, started, at, count))
+            now = time.monotonic()
+            while self._deadlines and (self._deadlines[0].socket is None or self._deadlines[0].deadline <= now):
+                exchange = self._deadlines.popleft()
+                if exchange.socket is not None:
+                    self._end(exchange, "timeout")
+            if self.done and (len(self.done) >= _BATCH or now - told >= _BATCH_SECONDS):
+                batch, self.done, told = self.done, [], now
+                yield batch
+        if self.done:
+            yield self.done
+
+    def _wait(self, now: float, started: float, at: int, count: int) -> float:
+        wait = _BATCH_SECONDS
+        if self._deadlines:
+            wait = min(wait, self._deadlines[0].deadline - now)
+        if self._rate is not None and at < count and len(self._open) < self._concurrency:
+            wait = min(wait, started + at / self._rate - now)
+        return max(0.0, wait) if self._open or at < count else 0.0
+
+    def _begin(self, request: Mapping[str, Any]) -> None:
+        exchange = Exchange(request["id"], b"")
+        exchange.sent_at, exchange.started = time.time_ns(), time.monotonic()
+        exchange.deadline = exchange.started + self._timeout
+        try:
+            target = Target(request["url"], request.get("headers") or {})
+            exchange.request = target.request
+            address = self._resolve(target.host)
+            channel = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        except OSError as error:
+            self._end(exchange, "no such host" if isinstance(error, socket.gaierror) else error_word(error.errno or 0))
+            return
+        except ValueError as error:
+            self._end(exchange, str(error))
+            return
+        exchange.socket = channel
+        self._open[channel.fileno()] = exchange
+        code = channel.connect_ex((address, target.port))
+        client_ip = channel.getsockname()[0]
+        exchange.client_ip = "" if client_ip == "0.0.0.0" else client_ip
+        if code == errno.EINPROGRESS:
+            # Between namespaces the answer may come before connect has returned. The kernel then keeps an ICMP error as
+            # a "soft" one, to be had only by asking, and tries again a second later.
+            code = channel.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._end(exchange, error_word(code))
+            return
+        self._deadlines.append(exchange)
+        self._epoll.register(channel.fileno(), select.EPOLLOUT)
+
+    def _resolve(self, host: str) -> str:
+        if host not in self._addresses:
+            found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+            self._addresses[host] = str(found[0][4][0])
+        return self._addresses[host]
+
+    def _poll(self, wait: float) -> None:
+        for fd, event in self._epoll.poll(wait):
+            exchange = self._open[fd]
+            channel = exchange.socket
+            if channel is None:
+                continue
+            try:
+                if event & select.EPOLLOUT and exchange.request:
+                    exchange.request = exchange.request[channel.send(exchange.request) :]
+                    if not exchange.request:
+                        self._epoll.modify(fd, select.EPOLLIN)
+                    continue
+                data = channel.recv(65536)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._end(exchange, error_word(error.errno or 0))
+                continue
+            room = _KEPT_BYTES - len(exchange.data)
+            exchange.data += data[:room]
+            if exchange.size >= 0:
+                # What is not kept is counted, so that the end is still seen.
+                exchange.size -= max(0, len(data) - room)
+            if not data or exchange.is_whole():
+                self._end(exchange, "")
+
+    def _end(self, exchange: Exchange, error: str) -> None:
+        channel = exchange.socket
+        if channel is not None:
+            self._open.pop(channel.fileno(), None)
+            channel.close()
+            exchange.socket = None
+        exchange.error = error
+        self.done.append(exchange.result())
+
+
+def visit(
+    requests: Sequence[Mapping[str, Any]],
+    concurrency: int = 16,
+    timeout: float = 5.0,
+    rate: float | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[list[dict[str, Any]]]:
+    """Send requests and yield their results in small batches, in the order in which they end.
+
+    Args:
+        requests: each with `id`, `url` and, if wanted, `headers`.
+        concurrency: how many may be on their way at once.
+        timeout: seconds that each may take.
+        rate: how many to start a second at most; None for as fast as it goes.
+        is_stopped: asked again and again; once true, the rest is given up (error "stopped").
+
+    Raises:
+        ValueError: a number that makes no sense.
+    """
+    if concurrency < 1 or timeout <= 0 or (rate is not None and rate <= 0):
+        raise ValueError("concurrency, timeout and rate have to be more than 0")
+    visitor = Visitor(concurrency, timeout, rate)
+    try:
+        yield from visitor.run(requests, is_stopped)
+    finally:
+        visitor.close()

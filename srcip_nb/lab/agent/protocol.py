@@ -1,0 +1,72 @@
+r"""The agent's end of the wire: one JSON object a line, both ways.
+
+    host -> agent    {"id": 1, "op": "exec", ...}\n         a request
+                     &PIECE\n                               a piece (3000 bytes or less) of a request that is longer
+    agent -> host    +\n                                    a line from the host was read: the next may come
+                     {"id": 1, "event": {...}}\n            any number while a request runs
+                     {"id": 1, "result": ...}\n             its end, or
+                     {"id": 1, "error": "one sentence"}\n
+                     {"event": "log", ...}\n                what belongs to no request
+
+Every line from the host is answered ``+`` before the host sends the next one. A pipe does not need that; the serial
+line of a User Mode Linux does: it stops for ever once its 4096 byte buffer has been nearly full.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+PIECE = 3000
+
+
+class RequestError(Exception):
+    """A request that cannot be done; the message is one sentence for the reader of the answer."""
+
+
+class Wire:
+    """Lines in from one file descriptor, lines out to another; writing is safe from any thread."""
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+        self._lock = threading.Lock()
+
+    def requests(self) -> Iterator[dict[str, Any]]:
+        """Read requests until the host closes its end; lines that are no request are answered with an error."""
+        buffer = b""
+        pieces: list[bytes] = []
+        while data := os.read(self._read_fd, 65536):
+            buffer += data
+            *lines, buffer = buffer.split(b"\n")
+            for line in lines:
+                self._write(b"+\n")
+                if line[:1] == b"&":
+                    pieces.append(line[1:])
+                    continue
+                raw = b"".join([*pieces, line])
+                pieces.clear()
+                try:
+                    request = json.loads(raw)
+                    if not isinstance(request, dict):
+                        raise ValueError("not an object")
+                except ValueError as error:
+                    self.send({"id": None, "error": f"a request was not a JSON object: {error}"})
+                    continue
+                yield request
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one message; blocks while the host does not read."""
+        self._write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    def _write(self, data: bytes) -> None:
+        with self._lock:
+            try:
+                while data:
+                    data = data[os.write(self._write_fd, data) :]
+            except BrokenPipeError:
+                # The host has gone; requests() comes to its end by itself, and the agent with it.
+                return

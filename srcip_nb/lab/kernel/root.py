@@ -1,0 +1,91 @@
+"""An agent on the machine's own kernel: uid 0, or the capabilities to make network and mount namespaces.
+
+Whether it works is found by trying it: make the namespaces, a veth, and the nat table of iptables-legacy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from srcip_nb.errors import LabError
+from srcip_nb.lab.kernel.channel import LONGEST_ANSWER, Agent
+
+AGENT = Path(__file__).resolve().parent.parent / "agent"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+START_TIMEOUT = 15.0
+
+# The new namespaces end with the process in front of them, however that one ends.
+UNSHARE = ("unshare", "--net", "--pid", "--fork", "--kill-child")
+
+PYTHON = (sys.executable, "-I", "-S", str(AGENT))
+
+NEEDED = {
+    "unshare": "util-linux",
+    "ip": "iproute2",
+    "iptables-legacy-restore": "iptables",
+    "conntrack": "conntrack",
+    "nginx": "nginx-light",
+}
+_TRIAL = (
+    "mount -t tmpfs tmpfs /run; ip link add trial0 type veth peer name trial1; iptables-legacy -t nat -S >/dev/null"
+)
+
+
+def missing_programs() -> list[str]:
+    """List the programs the lab needs that this machine has not."""
+    return [name for name in NEEDED if shutil.which(name, path=PATH) is None]
+
+
+def can_run_root() -> str:
+    """Try, in a child, whether a lab can run on this machine's kernel: "" or the reason why not, one sentence."""
+    missing = missing_programs()
+    if missing:
+        packages = " ".join(sorted({NEEDED[name] for name in missing}))
+        return f"programs are missing: {', '.join(missing)}; type: sudo apt-get install -y {packages}"
+    trial = [*UNSHARE, "--mount", "sh", "-ec", _TRIAL]
+    try:
+        done = subprocess.run(
+            trial, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False, env={"PATH": PATH}
+        )
+    except subprocess.TimeoutExpired:
+        return "a trial of network namespaces did not come to an end within 20 s"
+    if done.returncode == 0:
+        return ""
+    words = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+    if os.geteuid() != 0:
+        return f"an ordinary user may not make network namespaces here ({words}); type the command with sudo"
+    return f"this machine's kernel, or the container around, does not allow what the lab needs ({words})"
+
+
+async def start_root() -> Agent:
+    """Start an agent and wait until it is ready.
+
+    Raises:
+        LabError: it cannot be started here.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *UNSHARE,
+            *PYTHON,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LONGEST_ANSWER,
+            cwd="/",
+            env={"PATH": PATH, "LANG": "C.UTF-8"},
+            # Ctrl-C in a terminal is for the owner; the lab ends when its input does.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise LabError(f"the lab's kernel process did not start: {error}", "type: srcip-nb doctor") from error
+    agent = Agent(process)
+    try:
+        await agent.wait_ready(START_TIMEOUT)
+    except LabError as error:
+        raise LabError(error.cause, can_run_root() or error.remedy) from error
+    return agent

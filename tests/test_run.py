@@ -1,0 +1,80 @@
+"""The verdict on a notebook, and the reports made of it."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import nbformat
+import pytest
+
+from srcip_nb import run as course
+from srcip_nb.errors import UsageError
+from srcip_nb.run import FAILED, NOT_FINISHED, PASSED, Verdict, judge, junit, verdict_table
+
+
+def test_only_a_notebook_at_its_end_with_all_checks_held_has_passed():
+    assert judge("", {"failed": []}) == (PASSED, "")
+    assert judge("", {"failed": ["the source was kept"]}) == (FAILED, "the source was kept")
+    assert judge("", None) == (NOT_FINISHED, "it did not reach its last cell")
+    assert judge("cell 3: boom", {"failed": []}) == (NOT_FINISHED, "cell 3: boom")
+
+
+VERDICTS = [
+    Verdict("en/01-environment.ipynb", 3.25, PASSED, "", Path("out/en/01-environment.ipynb")),
+    Verdict("en/02-cluster.ipynb", 10.0, FAILED, "the source was lost", Path("out/en/02-cluster.ipynb")),
+    Verdict("en/03-local.ipynb", 1.0, NOT_FINISHED, "DeadKernelError: Kernel died", Path("out/en/03-local.ipynb")),
+]
+
+
+def test_the_table_reads_as_lines():
+    assert verdict_table(VERDICTS) == (
+        "notebook                 seconds  verdict\n"
+        "en/01-environment.ipynb      3.2  passed\n"
+        "en/02-cluster.ipynb         10.0  failed: the source was lost\n"
+        "en/03-local.ipynb            1.0  not finished: DeadKernelError: Kernel died"
+    )
+
+
+def test_junit_tells_failures_from_errors():
+    suite = ElementTree.fromstring(junit(VERDICTS))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
+    assert [len(case) for case in suite] == [0, 1, 1]
+
+
+def notebook(tmp_path: Path, *sources: str) -> Path:
+    book = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(s, metadata={"tags": ["parameters"]} if n == 0 else {}) for n, s in enumerate(sources)],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    path = tmp_path / "en" / "99-trial.ipynb"
+    path.parent.mkdir()
+    nbformat.write(book, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("last", "verdict", "reason"),
+    [
+        ("from srcip_nb import checks; checks.done('99')", PASSED, ""),
+        ("1 / 0", NOT_FINISHED, "ZeroDivisionError"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", NOT_FINISHED, "DeadKernelError"),
+        ("pass", NOT_FINISHED, "last cell"),
+    ],
+)
+def test_what_a_notebook_does_is_what_is_reported(tmp_path, last, verdict, reason):
+    path = notebook(tmp_path, "context: str = ''", last)
+    (result,) = course.run([path], context="nowhere", out=tmp_path / "out")
+    assert result.verdict == verdict
+    assert reason in result.reason
+    assert result.output.exists()
+
+
+def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
+    path = notebook(tmp_path, "context: str = ''")
+    with pytest.raises(UsageError, match="no parameter 'polcy'"):
+        course.run([path], context="nowhere", parameters={"polcy": "Local"}, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_notebook_is_named(tmp_path):
+    with pytest.raises(UsageError, match="nine"):
+        course.run([tmp_path / "nine.ipynb"], context="nowhere")
