@@ -1,8 +1,8 @@
 r"""Logs of nginx as tables: one row a line, nothing dropped.
 
-Three ways lead to the same frame. `parse_lines` says what a line is, by regular expressions, one line at a time;
-`parse_with_re()` is that and nothing else. `parse_fast` reads the same from a whole block at once and asks the
-definition wherever it is not certain; `parse()` takes it for all but small logs. `parse_prefix` takes off what
+Three ways lead to the same frame. ``parse_lines`` says what a line is, by regular expressions, one line at a time;
+``parse_with_re()`` is that and nothing else. ``parse_fast`` reads the same from a whole block at once and asks the
+definition wherever it is not certain; ``parse()`` takes it for all but small logs. ``parse_prefix`` takes off what
 kubectl or stern wrote before each line::
 
     >>> frame = parse(Path("access.log"))
@@ -45,33 +45,33 @@ def parse(source: Source, *, prefix: str | None = None, zone: str | tzinfo = "UT
     r"""Read nginx's log lines, of whatever kind, into typed columns.
 
     Args:
-        source: a log as bytes or text; a path (`Path("access.log")`, gzip or not); an open binary file; or lines one
-            by one. A `str` is always a log's text, never a path.
+        source: a log as bytes or text; a path (``Path("access.log")``, gzip or not); an open binary file; or lines one
+            by one. A ``str`` is always a log's text, never a path.
         prefix: what stands before each line: "timestamps" (kubectl logs --timestamps), "kubectl" (kubectl logs
-            --prefix), "stern"; the last two with or without a time. Adds the columns `time_logged` (datetime64[ns,
-            UTC], the container runtime's) and, with the last two, `pod` and `container` (string).
+            --prefix), "stern"; the last two with or without a time. Adds the columns ``time_logged`` (datetime64[ns,
+            UTC], the container runtime's) and, with the last two, ``pod`` and ``container`` (string).
         zone: where the clock of error lines stands ("Asia/Tokyo"); nginx does not write it. Containers keep UTC. When
             clocks are set back an hour comes twice: the first is meant.
 
     Returns:
         One row a line, in order, with the columns
 
-        - `line`: int64, counts from 1;
-        - `kind`: category, one of access_main, access_combined, error_request, error_process, entrypoint, console,
+        - ``line``: int64, counts from 1;
+        - ``kind``: category, one of access_main, access_combined, error_request, error_process, entrypoint, console,
           other;
-        - `time`: datetime64[ns, UTC], nginx's, whole seconds;
-        - `remote_addr`, `remote_user`, `method`, `uri`, `protocol`: string; `status`: Int16; `bytes`: Int64; `referer`,
-          `user_agent`, `forwarded_for`: string. A request that is not `METHOD URI PROTOCOL` (empty, binary) is whole
-          in `uri`;
-        - `run`, `request`: string, Int64: the ids in the query `?run=<8 hex digits>&request=<number>`;
-        - `level`: ordered category, debug to emerg; `pid`, `connection`: Int64; `message`, `client`, `server`,
-          `upstream`, `host`: string, from error lines (`method`, `uri`, `protocol`, `referer`, `run` and `request`
-          are set there too);
-        - `raw`: string, the line itself where it is not an access line, whose columns hold all of it.
+        - ``time``: datetime64[ns, UTC], nginx's, whole seconds;
+        - ``remote_addr``, ``remote_user``, ``method``, ``uri``, ``protocol``: string; ``status``: Int16; ``bytes``:
+          Int64; ``referer``, ``user_agent``, ``forwarded_for``: string. A request that is not ``METHOD URI PROTOCOL``
+          (empty, binary) is whole in ``uri``;
+        - ``run``, ``request``: string, Int64: the ids in the query ``?run=<8 hex digits>&request=<number>``;
+        - ``level``: ordered category, debug to emerg; ``pid``, ``connection``: Int64; ``message``, ``client``,
+          ``server``, ``upstream``, ``host``: string: from error lines, which also set ``method``, ``uri``,
+          ``protocol``, ``referer``, ``run`` and ``request``;
+        - ``raw``: string, the line itself where it is not an access line, whose columns hold all of it.
 
-        A value is missing where the line has none, or where nginx wrote `-`, its word for absent. Escapes stay as
-        nginx wrote them (`\x22`), so that a line can be found again; `unescape()` makes text of them. Bytes that are
-        not UTF-8 are written that way too.
+        A value is missing where the line has none, or where nginx wrote ``-``, its word for absent. Escapes stay as
+        nginx wrote them (``\x22``), so that a line can be found again; ``unescape()`` makes text of them. Bytes that
+        are not UTF-8 are written that way too.
 
     Raises:
         UsageError: no such file, not a readable gzip file, unknown prefix or zone, or a source of another type.
@@ -80,12 +80,12 @@ def parse(source: Source, *, prefix: str | None = None, zone: str | tzinfo = "UT
 
 
 def parse_with_re(source: Source, *, prefix: str | None = None, zone: str | tzinfo = "UTC") -> pd.DataFrame:
-    """The same as `parse()`, by the regular expressions alone: the definition, and the measure for anything faster."""
+    """The same as ``parse()``, by the regular expressions alone: the definition, and the measure of speed."""
     return _frame(source, prefix, zone, only_re=True)
 
 
 def unescape(text: Any) -> Any:
-    r"""Text with nginx's escapes undone: `\xE3\x81\x82` is あ. Takes a string or a column of them."""
+    r"""Text with nginx's escapes undone: ``\xE3\x81\x82`` is あ. Takes a string or a column of them."""
     return (
         text.map(unescaped, na_action="ignore").astype(text.dtype) if isinstance(text, pd.Series) else unescaped(text)
     )
@@ -198,17 +198,17 @@ def parse_file(
     prefix: str | None = None,
     zone: str | tzinfo = "UTC",
 ) -> str:
-    """Read log files as `srcip-nb parse` does, and write them as one table.
+    """Read log files as ``srcip-nb parse`` does, and write them as one table.
 
     Args:
-        paths: log files, gzip or not; `-` is standard input. With several, a first column `file` says which.
-        out: the table's file: `.parquet`, `.csv` (a missing value is nothing between two commas) or `.json` (a list
-            of objects). It appears whole or not at all. None: no file is written.
-        prefix: as for `parse()`.
-        zone: as for `parse()`.
+        paths: log files, gzip or not; ``-`` is standard input. With several, a first column ``file`` says which.
+        out: the table's file: ``.parquet``, ``.csv`` (a missing value is nothing between two commas) or ``.json`` (a
+            list of objects). It appears whole or not at all. None: no file is written.
+        prefix: as for ``parse()``.
+        zone: as for ``parse()``.
 
     Returns:
-        What to print: where the table went, or without `out` the summary: lines of each kind, addresses with most
+        What to print: where the table went, or without ``out`` the summary: lines of each kind, addresses with most
         requests.
 
     Raises:

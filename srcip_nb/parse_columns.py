@@ -17,11 +17,7 @@ STRINGS = (
     "message", "client", "server", "upstream", "host", "raw",
 )  # fmt: skip
 TIMES = ("time", "time_logged")
-BEFORE = (
-    "pod",
-    "container",
-    "time_logged",
-)  # from what kubectl or stern wrote before the line, where that was asked for
+BEFORE = ("pod", "container", "time_logged")  # what kubectl or stern wrote before the line, where that was asked for
 INTEGERS = {"status": pd.Int16Dtype(), "bytes": pd.Int64Dtype(), "request": pd.Int64Dtype(), "pid": pd.Int64Dtype(),
             "connection": pd.Int64Dtype()}  # fmt: skip
 CATEGORIES = {"kind": pd.CategoricalDtype(list(KINDS)), "level": pd.CategoricalDtype(list(LEVELS), ordered=True)}
@@ -36,8 +32,8 @@ Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Columns = dict[str, Any]
-"""Field of Row -> its values: strings as pyarrow large_string, integers as (values, is missing), `time` as int64 with
-NAT, `kind` and `level` as int8 codes."""
+"""Field of Row -> its values: strings as pyarrow large_string, integers as (values, is missing), ``time`` as int64 with
+NAT, ``kind`` and ``level`` as int8 codes."""
 
 
 def columns_of(rows: Sequence[Row]) -> Columns:
@@ -70,7 +66,7 @@ def no_columns(count: int) -> Columns:
 
 
 def frame_of(blocks: list[Columns]) -> pd.DataFrame:
-    """One DataFrame of blocks of columns, in order; `line` counts from 1. The blocks are used up."""
+    """One DataFrame of blocks of columns, in order; ``line`` counts from 1. The blocks are used up."""
     names = [name for name in BEFORE if name in blocks[0]] + list(Row._fields)
     # Taken out of the blocks one by one: each column's parts are freed once it is made.
     frame = pd.DataFrame({name: _made(name, [block.pop(name) for block in blocks]) for name in names}, copy=False)

@@ -3,11 +3,11 @@ r"""Access lines by the million: a block of bytes is read as columns, and only w
 An access line holds six quotes (combined) or eight (main), and where they stand the fields are::
 
     10.0.5.0 - - [15/Oct/2023:04:23:57 +0000] "GET / HTTP/1.1" 200 292 "-" "Firefox" "-"
-    start        bracket = q0 - 29            q0             q1        q2 q3       q5  q7
+    start        bracket = q0 - 29            q0             q1        q2q3q4      q5q6q7
 
 So numpy finds all newlines and quotes of a block at once and compares the bytes around them; a field is then a piece
 (begin, end) of the block, and pyarrow cuts out a column of pieces in one go. A line that fails a comparison is not
-yet wrong: it is read by `parse_lines.read_line()`, which is the definition, and its strings become pieces behind the
+yet wrong: it is read by ``parse_lines.read_line()``, which is the definition, and its strings become pieces behind the
 block's. Nothing is guessed: what is accepted here is what the definition accepts, with the same values.
 """
 
@@ -128,22 +128,22 @@ def _read_access(block: bytes, data: Bytes, lines: _Lines) -> _Access:
     def or_dash(begin: Numbers, end: Numbers) -> tuple[Numbers, Numbers, Mask]:
         return begin, end, (end - begin == 1) & (data[begin] == DASH)
 
-    always = np.zeros(len(row), bool)
+    never = np.zeros(len(row), bool)
     found = _Access(
         row,
         np.where(is_main, KIND_CODE["access_main"], KIND_CODE["access_combined"]).astype(np.int8),
         time,
         {
-            "status": (_status(data, q1), always),
-            "bytes": (size, always),
+            "status": (_status(data, q1), never),
+            "bytes": (size, never),
             "request": (request, ~has_ids),
         },
         {
-            "remote_addr": (start, space, always),
+            "remote_addr": (start, space, never),
             "remote_user": or_dash(space + len(" - "), bracket - 1),
-            "method": (q0 + 1, method_end, always),
-            "uri": (method_end + 1, uri_end, always),
-            "protocol": (uri_end + 1, q1, always),
+            "method": (q0 + 1, method_end, never),
+            "uri": (method_end + 1, uri_end, never),
+            "protocol": (uri_end + 1, q1, never),
             "referer": or_dash(q2 + 1, q3),
             "user_agent": or_dash(q4 + 1, q5),
             "forwarded_for": (q6 + 1, q7, ~is_main | ((q7 - q6 == 2) & (data[q6 + 1] == DASH))),
@@ -238,8 +238,8 @@ def _word(text: bytes) -> np.uint64:
 def _ids(block: bytes, data: Bytes, begin: Numbers, end: Numbers) -> tuple[Numbers, Numbers, Mask, Mask]:
     """Where the run's id is, the request's number, which URIs have both, and for which that is beyond doubt.
 
-    Beyond doubt is a URI without `run=`, or one whose first `run=` is that of `?run=<8 digits>&request=<number>` at
-    its end.
+    Beyond doubt is a URI without ``run=``, or one whose first ``run=`` is that of ``?run=<8 digits>&request=<number>``
+    at its end.
     """
     at = _find(_cut(block, begin, np.maximum(begin, end)), "run=")
     run_at, number, has_ids = begin + at + len("run="), np.zeros(len(begin), np.int64), np.zeros(len(begin), bool)
@@ -328,10 +328,11 @@ def _weave(block: bytes, access: _Access, other_row: Numbers, others: Columns) -
     for name in INTEGERS:
         values, missing = access.integers.get(name, (0, True))
         columns[name] = woven(values, others[name][0], np.int64), woven(missing, others[name][1], bool)
+    nothing = pa.nulls(count, pa.large_string())
     pieces, indices = _Pieces(block), {}
     for name in STRINGS:
         if name not in access.pieces and others[name].null_count == len(other_row):
-            columns[name] = pa.nulls(count, pa.large_string())
+            columns[name] = nothing
             continue
         mine: Any = 0
         gone: Any = True

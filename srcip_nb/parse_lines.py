@@ -2,21 +2,20 @@ r"""What a line of nginx's output is: the definition, one regular expression for
 
 nginx in its official image writes to one stream, line by line::
 
-    10.0.5.0 - - [15/Oct/2023:04:23:57 +0000] "GET / HTTP/1.1" 200 292 "-" "Firefox" "-"          access_main      9
-    fields 10.0.5.0 - - [15/Oct/2023:04:23:57 +0000] "GET / HTTP/1.1" 200 292 "-" "Firefox"
-    access_combined  8 fields 2023/10/15 04:23:57 [error] 29#29: *1 open() failed (2: ...), client: 10.0.5.0, server:
-    ...   error_request 2023/10/15 04:23:50 [notice] 1#1: start worker processes
-    error_process /docker-entrypoint.sh: Configuration complete; ready for start up
-    entrypoint
-    nginx: [emerg] unknown directive "lisen" in /etc/nginx/nginx.conf:3                           console
-    anything else, also what was meant to be one of the above and is not                          other
+    10.0.5.0 - - [15/Oct/2023:04:23:57 +0000] "GET / HTTP/1.1" 200 292 "-" "Firefox" "-"    access_main, 9 fields
+    10.0.5.0 - - [15/Oct/2023:04:23:57 +0000] "GET / HTTP/1.1" 200 292 "-" "Firefox"        access_combined, 8 fields
+    2023/10/15 04:23:57 [error] 29#29: *1 open() failed (2: ...), client: 10.0.5.0, ...     error_request
+    2023/10/15 04:23:50 [notice] 1#1: start worker processes                                error_process
+    /docker-entrypoint.sh: Configuration complete; ready for start up                       entrypoint
+    nginx: [emerg] unknown directive "lisen" in /etc/nginx/nginx.conf:3                     console
+    anything else, also what was meant to be one of the above and is not                    other
 
-In an access line nginx writes control bytes, bytes from 0x7f up, `"` and `\` as `\xHH` (`ngx_http_log_escape`): a
-quoted field never holds a quote, so each access line has one reading only. An error line has no escapes: a visitor
-writes part of it, and can write ``, client: 6.6.6.6`` too. Where those words stand twice, nobody can tell which are
-nginx's, and `client` is left empty.
+In an access line nginx writes control bytes, bytes from 0x7f up, quotes and backslashes as ``\xHH``
+(``ngx_http_log_escape``): a quoted field never holds a quote, so each access line has one reading only. An error line
+has no escapes: a visitor writes part of it, and can write ``, client: 6.6.6.6`` too. Where those words stand twice,
+nobody can tell which are nginx's, and ``client`` is left empty.
 
-`read_line()` is the definition that every faster reader has to equal.
+``read_line()`` is the definition that every faster reader has to equal.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ _SECOND = timedelta(seconds=1)
 
 
 class Row(NamedTuple):
-    """One line, read. `None` where this kind of line has no such thing, or where nginx wrote `-` for absent."""
+    """One line, read. ``None`` where this kind of line has no such thing, or where nginx wrote ``-`` for absent."""
 
     kind: str
     time: int | None = None  # nanoseconds since 1970 in UTC
@@ -106,7 +105,7 @@ def read_line(text: str, zone: tzinfo = timezone.utc) -> Row:
         zone: the zone of error lines' clock; they do not name one.
 
     Returns:
-        The row; its `raw` is the line itself unless it is an access line, whose fields hold it all.
+        The row; its ``raw`` is the line itself unless it is an access line, whose fields hold it all.
     """
     access = ACCESS.fullmatch(text)
     if access:
@@ -167,7 +166,7 @@ def _error_row(text: str, time: int, level: str, pid: int, connection: int | Non
 
 
 def error_time(clock: str, zone: tzinfo) -> int | None:
-    """Nanoseconds since 1970 of `2023/10/15 04:23:57` on a clock of this zone; None where there is no such moment."""
+    """Nanoseconds since 1970 of ``2023/10/15 04:23:57`` on a clock of this zone; None where there is no such moment."""
     seconds = _seconds(int(clock[:4]), int(clock[5:7]), int(clock[8:10]), clock[11:])
     if seconds is None:
         return None
@@ -190,13 +189,13 @@ def split_request(request: str) -> tuple[str | None, str | None, str | None]:
 
 
 def request_ids(uri: str | None) -> tuple[str | None, int | None]:
-    """The id of the run (8 hexadecimal digits) and the number of the request from `?run=...&request=...`."""
+    """The id of the run (8 hexadecimal digits) and the number of the request from ``?run=...&request=...``."""
     found = IDS.search(uri) if uri and "run=" in uri else None
     return (found[1], int(found[2])) if found else (None, None)
 
 
 def access_time(text: str) -> int | None:
-    """Nanoseconds since 1970 of `15/Oct/2023:04:23:57 +0000`; None where there is no such day, hour or zone."""
+    """Nanoseconds since 1970 of ``15/Oct/2023:04:23:57 +0000``; None where there is no such day, hour or zone."""
     month = _MONTHS.get(text[3:6])
     zone_hours, zone_minutes = int(text[22:24]), int(text[24:])
     if month is None or zone_hours > 23 or zone_minutes > 59:
@@ -209,7 +208,7 @@ def access_time(text: str) -> int | None:
 
 
 def _seconds(year: int, month: int, day: int, clock: str) -> int | None:
-    """Seconds since 1970 of a day and `04:23:57` where clocks keep UTC; None where there is no such moment."""
+    """Seconds since 1970 of a day and ``04:23:57`` where clocks keep UTC; None where there is no such moment."""
     midnight = _midnight(year, month, day)
     hour, minute, second = int(clock[:2]), int(clock[3:5]), int(clock[6:])
     if midnight is None or hour > 23 or minute > 59 or second > 59:
@@ -236,7 +235,7 @@ codecs.register_error("srcip_nb.nginx", _as_nginx_escapes)
 
 
 def decode(line: bytes) -> str:
-    r"""The text of a line; a byte that is not UTF-8 is written as nginx itself writes it, `\xFF`."""
+    r"""The text of a line; a byte that is not UTF-8 is written as nginx itself writes it, ``\xFF``."""
     return line.decode("utf-8", "srcip_nb.nginx")
 
 

@@ -48,7 +48,7 @@ def take_prefix(lines: Iterable[bytes], prefix: str) -> tuple[list[bytes], Colum
         prefix: one of PREFIXES.
 
     Returns:
-        The lines without it, and the columns `pod`, `container` (not for "timestamps") and `time_logged`; missing
+        The lines without it, and the columns ``pod``, ``container`` (not for "timestamps") and ``time_logged``; missing
         where a line has no such prefix: that line is left as it is.
     """
     pattern = _PATTERNS[prefix]

@@ -162,6 +162,16 @@ def test_a_cut_before_the_first_line_loses_nothing(api, cluster):
         assert lines.wait_for(has("meanwhile"))["raw"].tolist() == ["meanwhile"]
 
 
+def test_a_log_that_is_silent_for_long_is_asked_for_again_without_a_word(api, cluster, monkeypatch):
+    monkeypatch.setattr("srcip_nb.logs_reader.IDLE", 0.05)
+    with follow(cluster) as lines:
+        api.write("webserver-1", b"first")
+        until(lambda: sum("webserver-1/log" in path for path in api.requests) > 2)
+        api.write("webserver-1", b"second")
+        assert lines.wait_for(has("second"))["raw"].tolist() == ["first", "second"]
+        assert lines.errors == []
+
+
 def test_a_history_that_is_too_short_is_listed_anew(api, cluster):
     with follow(cluster) as lines:
         until(lambda: any("watch=true" in path for path in api.requests))

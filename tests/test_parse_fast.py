@@ -128,7 +128,7 @@ EDGES = [
     ERROR + b', client: 6.6.6.6',
     ERROR[:120],
     ERROR[:170],
-    ERROR.replace(b"[error]", b"[eror]"),
+    ERROR.replace(b"[error]", b"[fatal]"),
     ERROR.replace(b"2023/10/15", b"2023/13/15"),
     b"2023/10/15 04:23:50 [notice] 1#1: start worker processes",
     b"/docker-entrypoint.sh: Configuration complete; ready for start up",

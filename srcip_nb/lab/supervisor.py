@@ -76,30 +76,36 @@ class _Supervisor:
         self.created = time.time()
 
     async def run(self, ready: Any) -> None:
-        """Start the parts, say that the lab is ready, and stay until something ends it."""
+        """Be the lab until its owner or its agent ends, or SIGTERM comes; at any moment, the start included."""
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         with _watched(self.owner, stopping):
-            from srcip_nb.lab.kernel import start_agent
+            lab = asyncio.ensure_future(self._be_a_lab(ready))
+            ending = asyncio.ensure_future(stopping.wait())
+            await asyncio.wait({lab, ending}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (lab, ending):
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await lab
 
-            kernel = "root" if self.spec.kernel == "auto" else self.spec.kernel
-            booting = asyncio.ensure_future(start_agent(kernel))
-            await asyncio.sleep(0)  # the agent's process starts while the server's modules are imported
-            try:
-                from srcip_nb.lab.serve import serve
-            finally:
-                agent = await booting  # whatever the import said, it runs and has to be closed
-            try:
-                agent.closed.add_done_callback(lambda _: stopping.set())
-                async with serve(self.spec, agent) as served:
-                    self._write_files(served.url, served.ca_pem, served.token)
-                    await asyncio.wait_for(served.nodes_ready(), NODES_READY_WITHIN)
-                    _tell(ready, {"ready": {"url": served.url}})
-                    await stopping.wait()
-            finally:
-                await agent.close()
+    async def _be_a_lab(self, ready: Any) -> None:
+        """Start the parts, say that the lab is ready, and stay until the agent ends."""
+        from srcip_nb.lab.kernel import start_agent
+
+        booting = asyncio.ensure_future(start_agent("root" if self.spec.kernel == "auto" else self.spec.kernel))
+        await asyncio.sleep(0)  # the agent's process starts while the server's modules are imported
+        async with contextlib.AsyncExitStack() as parts:
+            parts.push_async_callback(_close, booting)
+            from srcip_nb.lab.serve import serve
+
+            agent = await booting
+            served = await parts.enter_async_context(serve(self.spec, agent))
+            self._write_files(served.url, served.ca_pem, served.token)
+            await asyncio.wait_for(served.nodes_ready(), NODES_READY_WITHIN)
+            _tell(ready, {"ready": {"url": served.url}})
+            print(f"the lab's kernel process has ended: {await agent.closed}", file=sys.stderr)
 
     def _write_files(self, url: str, ca_pem: bytes, token: str) -> None:
         supervisor = Process.of(os.getpid())
@@ -119,6 +125,12 @@ class _Supervisor:
                 url=url,
             )
         )
+
+
+async def _close(booting: asyncio.Future[Any]) -> None:
+    """End an agent, whether it is up already or still on its way."""
+    with contextlib.suppress(LabError):  # an agent that never came up has been told of where it was awaited
+        await (await booting).close()
 
 
 @contextlib.contextmanager

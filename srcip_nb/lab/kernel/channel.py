@@ -192,6 +192,10 @@ class Agent:
         except (ValueError, TypeError, KeyError) as error:
             self._last_words = f"it said what cannot be understood: {error!r}".encode()
             self._process.kill()
+        except asyncio.CancelledError:
+            # Nobody would hear it any more, and waiting for its end below would last for ever.
+            self._process.kill()
+            raise
         finally:
             code = await self._process.wait()
             await asyncio.wait(self._tasks[2:], timeout=0.5)
