@@ -181,6 +181,8 @@ def _run(arguments: argparse.Namespace) -> int:
         parameters = {name: yaml.safe_load(value) for name, value in arguments.parameters}
     except yaml.YAMLError as error:
         raise UsageError(f"a value of -p is not YAML: {error}", "Put quotes around it: -p NAME '\"VALUE\"'") from error
+    if arguments.junit and not arguments.junit.parent.is_dir():
+        raise UsageError(f"there is no folder {arguments.junit.parent}", "Make it, or name another for --junit.")
     context = arguments.context or os.environ.get("SRCIP_CONTEXT") or None
     verdicts = run(arguments.notebooks, context, arguments.lang, parameters, arguments.out, progress=True)
     from srcip_nb.handout import handout  # only now: the lab starts before what takes long to import

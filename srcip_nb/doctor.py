@@ -26,6 +26,7 @@ from srcip_nb.lab.kernel.root import NEEDED, PATH, UNSHARE, can_run_root
 OK, MISSING, WITHOUT = "ok", "missing", "without"
 TRIAL_WITHIN = 20.0  # seconds
 
+_TRIAL_SHELL = ("--mount", "sh", "-ec")
 _NFACCT = Path(__file__).resolve().parent / "lab" / "agent" / "nfacct.py"
 
 
@@ -104,7 +105,7 @@ def try_feature(feature: Feature) -> Finding:
     """Try one part of the kernel, in namespaces that end with the trial."""
     try:
         done = subprocess.run(
-            [*UNSHARE, "--mount", "sh", "-ec", feature.trial],
+            [*UNSHARE, *_TRIAL_SHELL, feature.trial],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=TRIAL_WITHIN,

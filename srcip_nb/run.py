@@ -94,7 +94,7 @@ def run(
         One verdict a notebook, in the order they ran.
 
     Raises:
-        UsageError: a notebook does not exist, or has no such parameter.
+        UsageError: a notebook does not exist or has no such parameter, or there can be no such folder.
         LabError: the lab cannot be started.
         ClusterError: the cluster does not answer, or does not accept the credentials.
     """
@@ -104,6 +104,10 @@ def run(
         _check_runnable(path, values)
     if context:
         connect(context, quiet=True)  # what is wrong with it is said once, and not by every notebook
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the folder {out} cannot be made: {error.strerror}", "Name another with --out.") from error
     world = contextlib.nullcontext() if context else _lab(progress)
     with world, tempfile.TemporaryDirectory() as markers, _environment(SRCIP_STRICT="0", SRCIP_MARKER_DIR=markers):
         return [_execute(path, values, Path(out), Path(markers), progress) for path in paths]

@@ -264,7 +264,7 @@ def test_the_lab_goes_while_it_is_visited(victim):
     [
         ({"context": "none"}, "no context 'none'"),
         ({"lab": "none"}, "no lab named 'none'"),
-        ({"lab": {"wrokers": 3}}, "no setting 'wrokers'"),
+        ({"lab": {"labourers": 3}}, "no setting 'labourers'"),
         ({"lab": {"workers": 51}}, "workers is 51"),
         ({"lab": 3}, "3 is no lab"),
         ({"namespace": "A B"}, "'A B' cannot be a namespace"),
@@ -295,7 +295,7 @@ def test_a_lab_with_other_settings_is_not_taken_in_silence(lab, monkeypatch):
         ([], 2, "required: COMMAND"),
         (["frobnicate"], 2, "invalid choice: 'frobnicate'"),
         (["lab", "frobnicate"], 2, "invalid choice: 'frobnicate'"),
-        (["lab", "up", "--wrokers", "3"], 2, "--wrokers"),
+        (["lab", "up", "--labourers", "3"], 2, "--labourers"),
         (["lab", "up", "--workers", "many"], 2, "invalid int value: 'many'"),
         (["lab", "up", "--workers", "51"], 2, "from 1 to 50"),
         (["lab", "up", "--port", "99999"], 2, "from 0 to 65535"),
@@ -310,6 +310,8 @@ def test_a_lab_with_other_settings_is_not_taken_in_silence(lab, monkeypatch):
         (["run", str(NOTEBOOK), "-p", "frobnicate", "3"], 2, "no parameter 'frobnicate'"),
         (["run", str(NOTEBOOK), "-p", "requests", "[1"], 2, "not YAML"),
         (["run", str(NOTEBOOK), "--context", "none"], 2, "no context 'none'"),
+        (["run", str(NOTEBOOK), "--out", "/proc/none"], 2, "/proc/none cannot be made"),
+        (["run", str(NOTEBOOK), "--junit", "/none/f.xml"], 2, "no folder /none"),
         (["parse", "/none"], 2, "/none"),
         (["render-rules", "--mode", "frob", "--node", "worker01", "/none"], 2, "'frob'"),
     ],
@@ -436,13 +438,6 @@ def test_doctor_where_all_is_there(cli):
     assert done.returncode == 0, done.stdout
     assert re.search(r"^ok +kernel root ", done.stdout, re.MULTILINE)
     assert "missing" not in done.stdout
-
-
-def test_a_port_in_use(lab, cli):
-    port = lab.client.url.rpartition(":")[2]
-    up = cli("lab", "up", "--name", "late", "--port", port)
-    assert up.returncode == 1 and f"port {port} on 127.0.0.1 is taken" in up.stderr
-    assert find_lab("late") is None
 
 
 def test_fifty_workers():

@@ -57,12 +57,14 @@ class Console:
 
     async def _stats(self, request: web.Request) -> web.Response:
         stats = await self.agent.call("stats")
-        own = [_rss_kb(pid) for pid in ("self", *_children())]  # the janitor, and who waits for the agent
+        helpers = _children()  # the janitor, and who waits for the agent
+        own = [_resident_kb(pid) for pid in ("self", *helpers)]
         return web.json_response(
             {
                 **stats,
-                "rss_kb": stats["rss_kb"] + sum(own),
-                "supervisor_rss_kb": own[0],
+                "rss_kb": stats["rss_kb"] + sum(rss for rss, _ in own),
+                "pss_kb": stats["pss_kb"] + sum(pss for _, pss in own),
+                "supervisor_rss_kb": own[0][0],
                 "processes": stats["processes"] + len(own),
             }
         )
@@ -175,10 +177,11 @@ def _children() -> list[str]:
     return [pid for file in lists if file.exists() for pid in file.read_text().split()]
 
 
-def _rss_kb(pid: str) -> int:
-    """Resident memory of a process in KiB (/proc/PID/status, proc(5)); 0 if it has ended."""
-    status = Path("/proc", pid, "status")
-    for line in status.read_text().splitlines() if status.exists() else ():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    return 0
+def _resident_kb(pid: str) -> tuple[int, int]:
+    """Resident memory of a process in KiB: all of it, and with shared pages shared out (smaps_rollup, proc(5))."""
+    try:
+        lines = Path("/proc", pid, "smaps_rollup").read_text().splitlines()[1:]
+    except OSError:  # it has just ended
+        return 0, 0
+    sizes = {key: int(value.split()[0]) for key, _, value in (line.partition(":") for line in lines)}
+    return sizes["Rss"], sizes["Pss"]

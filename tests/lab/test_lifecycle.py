@@ -1,7 +1,10 @@
 """Labs start, stand side by side, and leave nothing behind whoever is killed."""
 
+import contextlib
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -190,17 +193,24 @@ def test_bad_settings_are_refused_before_anything_starts(settings, said):
         Lab(**settings)
 
 
-def test_no_host_and_no_pod_has_a_way_out(lab):
+def test_no_host_and_no_pod_has_a_way_out(lab, cluster):
+    cluster.apply()
+    cluster.wait_ready()
     hosts = [host["name"] for host in lab.client.hosts()]
-    machine = {line.split()[3].split("/")[0] for line in _run("ip", "-o", "-4", "addr").splitlines()} - {"127.0.0.1"}
-    for host in hosts:
-        for address in [*machine, "1.1.1.1"]:
-            done = lab.client.exec(host, ["curl", "-s", "-m", "2", "--connect-timeout", "1", f"http://{address}/"])
-            assert done.code in (7, 28), f"{host} reached {address}: curl's exit code {done.code}"
-        port = lab.client.url.rsplit(":", 1)[1]
-        assert lab.client.exec(host, ["curl", "-sk", "-m", "2", f"https://127.0.0.1:{port}/version"]).code == 7
-        links = lab.client.exec(host, ["ip", "-o", "link"]).stdout
-        assert "link-netnsid" in links or host == "lan"
+    pods = [f"seminar/{pod['metadata']['name']}" for pod in cluster.list("pods")]
+    assert len(pods) == 2
+    machine = {line.split()[3].split("/")[0] for line in _run("ip", "-o", "-4", "addr").splitlines()}
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server((address, 0))) for address in machine]
+        doors = [server.getsockname() for server in servers] + [("127.0.0.1", int(lab.client.url.rpartition(":")[2]))]
+        for door in doors:
+            socket.create_connection(door, timeout=5).close()  # from the machine itself they can be reached
+        for place in [*hosts, *pods]:
+            for address, port in doors:
+                done = lab.client.exec(place, ["curl", "-s", "--connect-timeout", "1", f"http://{address}:{port}/"])
+                assert done.code in (7, 28), f"{place} reached {address}:{port}: curl's exit code {done.code}"
+            for line in lab.client.exec(place, ["ip", "-o", "-d", "link"]).stdout.splitlines():
+                assert re.search(r" (veth|bridge|vxlan) |: lo:", line), line
     own = {line.split(":")[1].strip().split("@")[0] for line in _run("ip", "-o", "link").splitlines()}
     assert not any(name.startswith(("veth", "cali", "worker", "vxlan")) for name in own), own
 

@@ -44,3 +44,9 @@ def age(stamp: str | None, now: float) -> str:
 
 def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
     return f"{large}{large_unit}{small}{small_unit}" if small else f"{large}{large_unit}"
+
+
+def go_duration(seconds: float) -> str:
+    """Whole seconds as Go's time.Duration prints them up to an hour: "10s", "2m40s"."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from srcip_nb.errors import SrcipError
+from srcip_nb.lab.api.durations import go_duration
 from srcip_nb.lab.api.podlogs import PodLogs
 from srcip_nb.lab.controllers.events import record
-from srcip_nb.lab.controllers.kubelet_probes import Probing, http_request, probe_until
+from srcip_nb.lab.controllers.kubelet_probes import Probing, probe_until
 from srcip_nb.lab.controllers.kubelet_status import ContainerView, terminated
 from srcip_nb.lab.controllers.kubelet_volumes import ConfigError, ConfigMapOf, environment_of
 from srcip_nb.lab.controllers.objects import Object, key_of, now
@@ -325,7 +326,7 @@ class Container:
         wait, self._back_off = self._back_off, min(self._back_off * 2, LONGEST_BACK_OFF)
         self._not_before = loop.time() + wait
         pod = f"{self._pod_name}_{self._namespace}({self._pod['metadata']['uid']})"
-        message = f"back-off {_go_duration(wait)} restarting failed container={self.name} pod={pod}"
+        message = f"back-off {go_duration(wait)} restarting failed container={self.name} pod={pod}"
         self.view.last_state = dict(state)
         self.view.state = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}
         said = f"Back-off restarting failed container {self.name} in pod {self._pod_name}_{self._namespace}"
@@ -359,11 +360,8 @@ class Container:
         patience = min(grace, self._started_time + STARTED_WITHIN - begun)
         if self._listening.is_set() or patience <= 0:
             return 0.0
-        listening = asyncio.ensure_future(self._listening.wait())
-        try:
-            await asyncio.wait({listening}, timeout=patience)
-        finally:
-            listening.cancel()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._listening.wait(), patience)
         return loop.time() - begun
 
     async def _stop(self, grace: float) -> None:
@@ -377,20 +375,11 @@ class Container:
 
     async def _run_pre_stop(self, grace: float) -> None:
         hook = (self._spec.get("lifecycle") or {}).get("preStop") or {}
-        probing = Probing(self._site.agent, self._site.node, self._agent_name, self._pod_ip, self._spec)
-        why = ""
-        if "sleep" in hook:
-            await asyncio.sleep(min(grace, float(hook["sleep"].get("seconds") or 0)))
-        elif "exec" in hook:
-            _, why = await probing.ask({"exec": hook["exec"], "timeoutSeconds": grace})
-        elif "httpGet" in hook and http_request(hook["httpGet"], self._spec, self._pod_ip):
-            _, why = await probing.ask({"httpGet": hook["httpGet"], "timeoutSeconds": grace})
+        pod_ip = str((self._pod.get("status") or {}).get("podIP") or "")
+        probing = Probing(self._site.agent, self._site.node, self._agent_name, pod_ip, self._spec)
+        why = await probing.run_hook(hook, grace)
         if why:
             self._tell("FailedPreStopHook", f"PreStopHook failed: {why}", "Warning")
-
-    @property
-    def _pod_ip(self) -> str:
-        return str((self._pod.get("status") or {}).get("podIP") or "")
 
     def _stop_caring(self) -> None:
         if self._care:
@@ -409,8 +398,3 @@ class Container:
     def _tell(self, reason: str, message: str, type: str = "Normal") -> None:
         told = {"component": "kubelet", "host": self._site.node, "path": self._path}
         record(self._site.store, self._pod, reason, message, type, **told)
-
-
-def _go_duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

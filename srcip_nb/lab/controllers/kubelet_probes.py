@@ -99,6 +99,16 @@ class Probing:
             return await self.run(probe["exec"].get("command") or [], timeout)
         return False, _UNSUPPORTED
 
+    async def run_hook(self, hook: Object, grace: float) -> str:
+        """Run a preStop hook within the grace period; why it failed, "" if it did not."""
+        if "sleep" in hook:
+            await asyncio.sleep(min(grace, float(hook["sleep"].get("seconds") or 0)))
+            return ""
+        for kind in ("exec", "httpGet"):
+            if kind in hook:
+                return (await self.ask({kind: hook[kind], "timeoutSeconds": grace}))[1]
+        return ""
+
     async def _get(self, get: Object, timeout: float) -> Outcome:
         request = http_request(get, self._container, self._pod_ip)
         if request is None:

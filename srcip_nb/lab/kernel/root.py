@@ -95,5 +95,5 @@ async def start_root() -> Agent:
     try:
         await agent.wait_ready(START_TIMEOUT)
     except LabError as error:
-        raise LabError(can_run_root() or error.cause, "See what this machine can do: srcip-nb doctor") from error
+        raise LabError(error.cause, can_run_root() or error.remedy) from error
     return agent
