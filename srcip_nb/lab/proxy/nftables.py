@@ -243,7 +243,8 @@ def _empty_table(family: str, node: Node | None = None, cluster_cidr: str = "", 
     first_of_services: Lines = ()
     if node is None:
         del containers["nodeport-ips"]
-        checked, served = (f"{start}{not_loopback} meta l4proto . th dport vmap" for start in ("", "fib daddr type local "))
+        checked = f"{not_loopback} meta l4proto . th dport vmap"
+        served = f"fib daddr type local {checked}"
     else:
         checked = served = to_node_port
         if not ipaddress.ip_address(node.address).is_loopback:
@@ -251,9 +252,7 @@ def _empty_table(family: str, node: Node | None = None, cluster_cidr: str = "", 
     if cluster_cidr:
         not_a_pod = f"{family} daddr @cluster-ips {family} saddr != {cluster_cidr}"
         first_of_services = (f'{not_a_pod} {_MARK} comment "masquerade clusterIP traffic from outside cluster"',)
-    unallocated = (
-        (f'{family} daddr {service_cidr} drop comment "Drop traffic to unallocated ClusterIPs"',) if service_cidr else ()
-    )
+    unallocated = f'{family} daddr {service_cidr} drop comment "Drop traffic to unallocated ClusterIPs"'
     is_hairpin = f"ct status dnat {family} saddr . {to_service} @hairpin-connections"
     chains: dict[str, Lines] = {
         **_BASE_CHAINS,
@@ -267,7 +266,7 @@ def _empty_table(family: str, node: Node | None = None, cluster_cidr: str = "", 
         ),
         "cluster-ips-check": (
             f'{family} daddr @cluster-ips reject comment "Reject traffic to invalid ports of ClusterIPs"',
-            *unallocated,
+            *((unallocated,) if service_cidr else ()),
         ),
         "reject-chain": ('comment "helper for @no-endpoint-services / @no-endpoint-nodeports"', "reject"),
     }

@@ -5,16 +5,16 @@ A set or map is its declaration (type, comment ...) and its elements, key -> wha
     10.1.0.13 . tcp . 80  comment "default/il" : drop
     `------- key ------'  `-------- rest --------'
 
-A chain is its lines: `type nat hook ...` for the chains where the kernel begins, a comment, then rules. changes() writes
-the transaction that turns one state of a table into another, for `nft -f -`: what is the same is not mentioned, and the
-kernel takes all of a transaction or nothing, so that no packet ever meets half of it.
+A chain is its lines: `type nat hook ...` where the kernel begins, a comment, then rules. changes() writes the
+transaction that turns one state of a table into another, for `nft -f -`. It leaves out what is the same, and the kernel
+takes all of a transaction or nothing, so that no packet ever meets half of it.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 Lines = tuple[str, ...]
@@ -109,20 +109,24 @@ def as_text(tables: Iterable[Table], listed: bool = True) -> str:
         if table.comment:
             lines.append(f'\tcomment "{table.comment}"')
         blocks = []
-        for name in in_order(table.containers):
+        order: Callable[[Iterable[str]], Iterable[str]] = in_order if listed else list
+        for name in order(table.containers):
             container = table.containers[name]
             block = [f"\t{container.kind} {name} {{", *(f"\t\t{line}" for line in container.declaration)]
             if container.elements:
-                block.append(f"\t\telements = {{ {_elements_text(container)} }}")
+                block.append(f"\t\telements = {{ {_elements_text(container, listed)} }}")
             blocks.append("\n".join([*block, "\t}"]))
-        for name in in_order(table.chains):
-            body = (f"\t\t{as_listed(line) if listed else line}" for line in table.chains[name])
-            blocks.append("\n".join([f"\tchain {name} {{", *body, "\t}"]))
+        for name in order(table.chains):
+            rules = map(as_listed, table.chains[name]) if listed else table.chains[name]
+            body = "\n\t\t".join(rules)
+            blocks.append(f"\tchain {name} {{\n\t\t{body}\n\t}}")
         lines += ["\n\n".join(blocks), "}"]
     return "\n".join([*lines, ""])
 
 
-def _elements_text(container: Container) -> str:
+def _elements_text(container: Container, listed: bool) -> str:
+    if not listed:
+        return ", ".join(map("".join, container.elements.items()))
     texts = [key + container.elements[key] for key in sorted(container.elements, key=_natural)]
     if container.declaration[0] not in ("type ipv4_addr", "type ipv6_addr"):
         return f",{_INDENT}".join(texts)
