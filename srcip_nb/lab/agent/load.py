@@ -73,7 +73,7 @@ class Target:
 class Exchange:
     """One request on its way."""
 
-    __slots__ = ("client_ip", "data", "deadline", "error", "id", "request", "sent_at", "size", "socket", "started")
+    __slots__ = ("client_ip", "data", "deadline", "error", "id", "is_watched", "request", "sent_at", "size", "socket", "started")
 
     def __init__(self, number: Any, request: bytes) -> None:
         self.id = number
@@ -82,6 +82,7 @@ class Exchange:
         self.size: float = -1
         self.error = ""
         self.client_ip = ""
+        self.is_watched = False
         self.socket: socket.socket | None = None
         self.sent_at, self.started, self.deadline = 0, 0.0, 0.0
 
@@ -230,6 +231,7 @@ class Visitor:
             self._end(exchange, error_word(code))
             return
         self._deadlines.append(exchange)
+        exchange.is_watched = True
         self._epoll.register(channel.fileno(), select.EPOLLOUT)
 
     def _resolve(self, host: str) -> str:
@@ -268,6 +270,9 @@ class Visitor:
         channel = exchange.socket
         if channel is not None:
             self._open.pop(channel.fileno(), None)
+            if exchange.is_watched:
+                # Closing alone does not end the watch while a child of this process, just forked, still has a copy.
+                self._epoll.unregister(channel.fileno())
             channel.close()
             exchange.socket = None
         exchange.error = error

@@ -13,12 +13,11 @@ and the kernel translates a connection's addresses once, by whichever it asks fi
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from srcip_nb.errors import LabError
-from srcip_nb.lab.proxy import nfacct, nftables, nfttable
+from srcip_nb.lab.proxy import nftables, nfttable
 from srcip_nb.lab.proxy.iptables import CLUSTER_CIDR, NFACCT_COUNTERS, Features, Renderer
 from srcip_nb.lab.proxy.model import Node
 from srcip_nb.lab.proxy.ruleset import Ruleset, changes, from_text, ours
@@ -95,9 +94,12 @@ class IptablesNode:
         self._loaded: Ruleset | None = None
 
     async def _has_nfacct(self) -> bool:
-        program = [sys.executable, "-I", "-S", nfacct.__file__, *NFACCT_COUNTERS]
-        result = await self._agent.call("exec", host=self.node.name, argv=program, timeout=LOAD_TIMEOUT)
-        return bool(result["code"] == 0)
+        lines = [f"ip netns exec {self.node.name} nfacct add {name}\n" for name in NFACCT_COUNTERS]
+        try:
+            await self._agent.call("configure", text="".join(lines))
+        except LabError:  # a kernel without them; of an agent that is gone the next call tells
+            return False
+        return True
 
     async def _present(self) -> Ruleset:
         return ours(from_text(await run(self._agent, self.node.name, ["iptables-legacy-save"])))

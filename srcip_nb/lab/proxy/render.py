@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from srcip_nb.errors import LabError, ManifestError, UsageError
-from srcip_nb.lab.proxy import nfacct, nfttable, ruleset
+from srcip_nb.lab.agent import nfacct
+from srcip_nb.lab.proxy import nfttable, ruleset
 from srcip_nb.lab.proxy.iptables import CLUSTER_CIDR, NFACCT_COUNTERS, Features, iptables_rules
 from srcip_nb.lab.proxy.nftables import TABLE_IPV6, nftables_rules
 
