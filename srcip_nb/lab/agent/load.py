@@ -21,6 +21,7 @@ body           str     the first 200 bytes, as text
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -73,7 +74,7 @@ class Target:
 class Exchange:
     """One request on its way."""
 
-    __slots__ = ("client_ip", "data", "deadline", "error", "id", "is_watched", "request", "sent_at", "size", "socket", "started")
+    __slots__ = ("client_ip", "data", "deadline", "error", "id", "request", "sent_at", "size", "socket", "started")
 
     def __init__(self, number: Any, request: bytes) -> None:
         self.id = number
@@ -82,7 +83,6 @@ class Exchange:
         self.size: float = -1
         self.error = ""
         self.client_ip = ""
-        self.is_watched = False
         self.socket: socket.socket | None = None
         self.sent_at, self.started, self.deadline = 0, 0.0, 0.0
 
@@ -231,7 +231,6 @@ class Visitor:
             self._end(exchange, error_word(code))
             return
         self._deadlines.append(exchange)
-        exchange.is_watched = True
         self._epoll.register(channel.fileno(), select.EPOLLOUT)
 
     def _resolve(self, host: str) -> str:
@@ -270,8 +269,8 @@ class Visitor:
         channel = exchange.socket
         if channel is not None:
             self._open.pop(channel.fileno(), None)
-            if exchange.is_watched:
-                # Closing alone does not end the watch while a child of this process, just forked, still has a copy.
+            # Closing alone is not enough: a program that another thread starts just now still has a copy of the socket.
+            with contextlib.suppress(FileNotFoundError):
                 self._epoll.unregister(channel.fileno())
             channel.close()
             exchange.socket = None
