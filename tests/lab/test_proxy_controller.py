@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from srcip_nb.errors import LabError, NotFinishedError, UsageError
+from srcip_nb.lab.api.status import ApiError
 from srcip_nb.lab.api.store import Store
+from srcip_nb.lab.console import Console
 from srcip_nb.lab.controllers.proxy import Proxy
 from srcip_nb.lab.proxy.iptables import chain_hash
 from srcip_nb.lab.proxy.ruleset import as_text, from_text
@@ -303,6 +305,24 @@ def test_a_node_that_refuses_a_mode_keeps_the_other(store):
     # The rules that never went are not loaded again, and above all not taken away.
     assert programs_on(kernels, "worker02") == [("nft", "remove")]
     assert proxy.in_force > 0
+
+
+def test_a_mode_that_no_kernel_takes_is_taken_back():
+    class Refuses:
+        mode = "iptables"
+
+        async def wait_in_force(self, revision):
+            raise NotFinishedError(f"{self.mode} failed on worker01")
+
+    class Request:
+        async def json(self):
+            return {"mode": "nftables"}
+
+    stub = Refuses()
+    console = Console(agent=None, store=None, topology=None, proxy=stub, info=dict)
+    with pytest.raises(ApiError, match="is still iptables: nftables failed on worker01"):
+        asyncio.run(console._set_proxy_mode(Request()))
+    assert stub.mode == "iptables"
 
 
 def test_the_mode_can_be_read_as_on_a_cluster_made_by_kubeadm(store, kernels, proxy):

@@ -109,6 +109,9 @@ def test_a_set_that_stays_keeps_what_the_kernel_put_into_it():
     assert " set " not in changes(old, table({}, {"a": ("update @s/1", "drop")}, **{"s/1": first}))
     anew = changes(old, table({}, {"a": ("update @s/1", "drop")}, **{"s/1": longer})).splitlines()
     assert anew.index(f"delete set {NAME} s/1") < anew.index(f"add set {NAME} s/1 {{ type ipv4_addr; timeout 4h; }}")
+    rules = {"a": ("update @s/1 { ip saddr }",), "b": ("ip saddr @s/1 goto a",), "c": ("ip saddr @s/10 goto a",)}
+    only_timeout = changes(table({}, rules, **{"s/1": first}), table({}, rules, **{"s/1": longer}))
+    assert [line.split()[4] for line in only_timeout.splitlines() if line.startswith("flush")] == ["a", "b"]
     gone = changes(old, table({}, {})).splitlines()
     assert gone == [f"flush chain {NAME} a", f"delete set {NAME} s/1", f"delete chain {NAME} a"]
 

@@ -185,17 +185,21 @@ def remove(names: Iterable[str]) -> str:
 def changes(old: Table, new: Table) -> str:
     """Write the transaction that turns old into new; "" when nothing is to be done.
 
-    What refers to a thing goes before the thing, and comes after it. A set whose declaration changed is made anew, so
-    the chains that name it have to differ too; a set that stays keeps what the kernel put into it (session affinity).
+    What refers to a thing goes before the thing, and comes after it. A set whose declaration changed is made anew, and
+    so are the rules that name it; a set that stays keeps what the kernel put into it (session affinity).
     """
     before, after = old.chains, new.chains
-    rewritten = [name for name, lines in after.items() if (had := before.get(name)) is not lines and had != lines]
-    gone_chains = [name for name in before if name not in after]
     anew = [
         name
         for name, container in old.containers.items()
         if name not in new.containers or new.containers[name].declaration != container.declaration
     ]
+    changed = {name for name, lines in after.items() if (had := before.get(name)) is not lines and had != lines}
+    if anew:
+        names = {f"@{name}" for name in anew}
+        changed |= {n for n, lines in after.items() if any(not names.isdisjoint(line.split()) for line in lines)}
+    rewritten = [name for name in after if name in changed]
+    gone_chains = [name for name in before if name not in after]
     table = new.name
     lines = [f"flush chain {table} {name}" for name in (*(n for n in rewritten if n in before), *gone_chains)]
     removed, added = _element_changes(old.containers, new.containers)
