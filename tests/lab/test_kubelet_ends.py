@@ -107,7 +107,7 @@ def test_two_containers_of_a_pod_each_have_their_own_processes() -> None:
             argv = ["curl", "-s", f"http://10.0.5.2:{port}/"]
             return str((await cluster.agent.call("exec", host="worker01", argv=argv))["stdout"])
 
-        args = "tr '\\0' ' ' < /proc/1/cmdline; cat /run/nginx.pid; ls -d /proc/[0-9]* | wc -l"
+        args = "tr '\\0' ' ' < /proc/1/cmdline; cat /run/nginx.pid; set -- /proc/[0-9]*; echo $#"
         before = {name: await sh(name, args) for name in ("first", "second")}
         assert "master process nginx -g daemon off;" in before["first"]
         assert "/etc/other/nginx.conf" in before["second"]
