@@ -12,61 +12,25 @@ Everything is deleted again.
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
-from srcip_nb.addresses import THIS_MACHINE, addresses
-from srcip_nb.apply import apply, delete
-from srcip_nb.clients import Client, list_clients
-from srcip_nb.cluster import Cluster, wait_until
-from srcip_nb.errors import ManifestError, UsageError
-from srcip_nb.expect import ANSWERED, NOBODY, REFUSED, Expectation, Source, World, expect
-from srcip_nb.health import health
-from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN, Answer, Observation, is_incomplete, judge
-from srcip_nb.logs import logs
-from srcip_nb.matrix_cases import (
-    EXTERNAL_IPS,
-    MARKER,
-    SELECTED,
-    SERVERS,
-    STATES,
-    Object,
-    Place,
-    Question,
-    choose_place,
-    endpoints_of,
-    external_address,
-    host_network_objects,
-    marker_object,
-    pod_objects,
-    questions,
-    service_objects,
-    slice_objects,
-)
+from srcip_nb.addresses import addresses
+from srcip_nb.apply import delete
+from srcip_nb.clients import list_clients
+from srcip_nb.cluster import Cluster
+from srcip_nb.errors import UsageError
+from srcip_nb.expect import MODES, Expectation, Source, World, expect
+from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN, Observation, judge
+from srcip_nb.matrix_ask import Row, Run
+from srcip_nb.matrix_build import build
+from srcip_nb.matrix_cases import Question, choose_place, questions
 from srcip_nb.progress import Progress
-from srcip_nb.traffic import LOG_WITHIN, LOOK_BACK, announcer
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from srcip_nb.lab.client import LabClient
-
-REQUESTS = 8
-REQUESTS_UNANSWERED = 2
-ROUNDS = 4
-"""How often an incomplete case is asked again: two endpoints in 8 + 4 x 8 requests leave one out in 1 run of 10**11."""
-
-PAUSE = 1.1
-"""Seconds between two rounds; the kernel allows one more ICMP message a second to each peer (icmp_ratelimit)."""
-
-CONCURRENCY = 32
-TIMEOUT = 2.0
-READY_WITHIN = 60.0
 
 COLUMNS = {
     "service": "string",
@@ -86,21 +50,6 @@ COLUMNS = {
     "reason": "string",
     "rule": "string",
 }
-
-
-@dataclass
-class Row:
-    """A question with what is expected and what was seen."""
-
-    question: Question
-    expected: Expectation | None
-    seen: Observation
-    why_not: str = ""
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether it is asked at all."""
-        return self.expected is not None
 
 
 def matrix(
@@ -137,10 +86,21 @@ def matrix(
         world = World(chosen, str(cluster.lab.info()["cni"]) if cluster.lab else "")
         own = Cluster(cluster.rest, f"srcip-matrix-{secrets.token_hex(2)}", cluster.lab)
         try:
-            rows = _build(own, place, world, only, progress)
-            run = _Run(own, place, progress)
-            run.ask_all(rows)
-            book = _Addresses(own, place)
+            with Progress("pods and Services of the matrix", progress) as step:
+                built = build(own, place)
+                found = questions(
+                    built.services,
+                    place,
+                    built.announcers,
+                    namespace=own.namespace,
+                    outside=list_clients(own)[0].name,
+                    why_not=built.why_not,
+                    led=own.lab is not None,
+                )
+                rows = [_row(question, world) for question in found if only(question)]
+                step.result = f"{len(rows)} cases"
+            Run(own, place, progress).ask_all(rows)
+            book = _Addresses(own)
         finally:
             with Progress("the matrix is taken away", progress):
                 delete(own)
@@ -161,7 +121,7 @@ def _mode(cluster: Cluster, mode: str | None) -> Iterator[str]:
     """The proxy mode for as long as the block takes."""
     lab = cluster.lab
     if lab is None:
-        yield mode or "iptables"
+        yield mode or MODES[0]
         return
     before = str(lab.info()["proxy_mode"])
     if mode in (None, before):
@@ -174,47 +134,6 @@ def _mode(cluster: Cluster, mode: str | None) -> Iterator[str]:
         lab.proxy_mode(before)
 
 
-# -- build -------------------------------------------------------------------------------------------------------------
-
-
-def _build(own: Cluster, place: Place, world: World, only: Callable[[Question], bool], progress: bool) -> list[Row]:
-    with Progress("pods and Services of the matrix", progress) as step:
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": own.namespace}}
-        apply(own, namespace)
-        for pod in pod_objects(place):
-            apply(own, pod)
-        services = service_objects()
-        if own.lab is None:
-            services = [service for service in services if service["metadata"]["name"] not in EXTERNAL_IPS]
-        apply(own, services)
-        why_not = _cannot_ask(own, place)
-        wait_until(lambda: _not_ready(own), "the pods of the matrix", READY_WITHIN, remedy="kubectl get events -A")
-        ips = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in own.list("pods")}
-        apply(own, slice_objects(place, ips))
-        expected = {
-            service["metadata"]["name"]: endpoints_of(service["metadata"]["name"], place) for service in services
-        }
-        wait_until(lambda: _no_slices(own, expected), "the EndpointSlices of the matrix", READY_WITHIN)
-        if own.lab is not None:
-            wait_until(lambda: _not_announced(own, expected), "the Services' external addresses", READY_WITHIN)
-        apply(own, marker_object())
-        wait_until(lambda: _not_in_force(own, place), "the nodes' rules", READY_WITHIN)
-        live = {service["metadata"]["name"]: service for service in own.list("services")}
-        ordered = {name: live[name] for name in [*SELECTED, *STATES, *EXTERNAL_IPS] if name in live}
-        found = questions(
-            ordered,
-            place,
-            _announcers(own, ordered),
-            namespace=own.namespace,
-            outside=list_clients(own)[0].name,
-            why_not=why_not,
-            led=own.lab is not None,
-        )
-        rows = [_row(question, world) for question in found if only(question)]
-        step.result = f"{len(rows)} cases"
-    return rows
-
-
 def _row(question: Question, world: World) -> Row:
     if question.why_not or question.case is None:
         return Row(question, None, Observation(), question.why_not)
@@ -224,194 +143,10 @@ def _row(question: Question, world: World) -> Row:
         return Row(question, None, Observation(), error.cause)
 
 
-def _cannot_ask(own: Cluster, place: Place) -> dict[str, str]:
-    if own.lab is None:
-        reason = "on a real cluster requests start on this machine only"
-        return dict.fromkeys(("pod", "node", "localhost", "host-network pod"), reason)
-    try:
-        apply(own, host_network_objects(place))
-    except ManifestError as error:
-        return {"host-network pod": error.cause}
-    return {}
-
-
-def _not_ready(own: Cluster) -> str:
-    def is_ready(pod: Object) -> bool:
-        conditions = pod.get("status", {}).get("conditions") or []
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-    return ", ".join(f"{pod['metadata']['name']} is not ready" for pod in own.list("pods") if not is_ready(pod))
-
-
-def _no_slices(own: Cluster, expected: dict[str, Any]) -> str:
-    counts = dict.fromkeys(expected, 0)
-    for one in own.list("endpointslices"):
-        name = (one["metadata"].get("labels") or {}).get("kubernetes.io/service-name", "")
-        if name in counts:
-            counts[name] += len(one.get("endpoints") or [])
-    return ", ".join(f"{name} has {counts[name]}" for name in expected if counts[name] != len(expected[name]))
-
-
-def _not_announced(own: Cluster, expected: dict[str, Any]) -> str:
-    waiting = []
-    for service in own.list("services"):
-        name = service["metadata"]["name"]
-        if service["spec"]["type"] != "LoadBalancer" or name not in expected:
-            continue
-        serves = any(endpoint.state != "unusable" for endpoint in expected[name])
-        if not external_address(service) or (serves and not announcer(own, name)):
-            waiting.append(name)
-    return ", ".join(waiting)
-
-
-def _announcers(own: Cluster, services: Iterable[str]) -> dict[str, str]:
-    """Who announces, by MetalLB's own events; in a lab, silence means nobody."""
-    nobody = NOBODY if own.lab is not None else ""
-    return {name: announcer(own, name) or nobody for name in services}
-
-
-def _not_in_force(own: Cluster, place: Place) -> str:
-    said = health(own, MARKER)["local_endpoints"].fillna(-1).astype(int).to_dict()
-    wanted = {node: int(node in place.workers) for node in place.names}
-    return ", ".join(f"{node} says {said[node]}" for node in wanted if said[node] != wanted[node])
-
-
-# -- ask ---------------------------------------------------------------------------------------------------------------
-
-
-class _Run:
-    """The requests of one matrix; their ids count on through all rounds."""
-
-    def __init__(self, own: Cluster, place: Place, progress: bool) -> None:
-        self._own = own
-        self._place = place
-        self._progress = progress
-        self._id = secrets.token_hex(4)
-        self._sent = 0
-        self._started = time.monotonic()
-
-    def ask_all(self, rows: list[Row]) -> None:
-        """Ask every row, and again what is incomplete."""
-        asked = [row for row in rows if row.is_asked]
-        with Progress("requests", self._progress) as step:
-            self._by_way(asked, step)
-            for _ in range(ROUNDS):
-                left = [row for row in asked if row.expected and is_incomplete(row.expected, row.seen)]
-                if not left:
-                    break
-                step.update(f"{len(left)} cases asked again")
-                time.sleep(PAUSE)
-                self._by_way(left, step)
-            step.result = f"{self._sent} in {time.monotonic() - self._started:.0f} s"
-
-    def _by_way(self, rows: list[Row], step: Progress) -> None:
-        """First what goes the network's own way, then what is led to a node, node by node."""
-        for way in ["", *self._place.names]:
-            some = [row for row in rows if row.question.led == way]
-            if not some:
-                continue
-            step.update(f"{len(some)} cases{f' led to {way}' if way else ''}")
-            with _led(self._own.lab, way, self._place, some) if way else contextlib.nullcontext():
-                self._ask(some)
-
-    def _ask(self, rows: list[Row]) -> None:
-        owner: dict[int, Row] = {}
-        batches: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            expected = row.expected
-            count = REQUESTS if expected is not None and expected.outcome == ANSWERED else REQUESTS_UNANSWERED
-            for _ in range(count):
-                url = f"http://{row.question.target}/?run={self._id}&request={self._sent}"
-                batches.setdefault(row.question.host, []).append({"id": self._sent, "url": url, "headers": {}})
-                owner[self._sent] = row
-                self._sent += 1
-        with ThreadPoolExecutor(len(batches)) as pool:
-            sent = pool.map(lambda host: list(self._client(host).send(batches[host], **_SENDING)), batches)
-            results = {result["id"]: result for batch in sent for result in batch}
-        seen = self._logged({number for number, result in results.items() if result["status"] is not None})
-        for number, row in owner.items():
-            _note(row.seen, results.get(number), seen.get(number))
-
-    def _client(self, host: str) -> Client:
-        return Client(self._own, host, "client", "")
-
-    def _logged(self, wanted: set[int]) -> dict[int, tuple[str, str]]:
-        """Request -> (pod, source) of what the servers' logs hold by now, awaited for a while."""
-        selector = ",".join(f"{key}={value}" for key, value in SERVERS.items())
-        deadline = time.monotonic() + LOG_WITHIN
-        while True:
-            since = time.monotonic() - self._started + LOOK_BACK
-            rows = logs(self._own, selector=selector, since_seconds=since)
-            mine = rows[(rows["run"] == self._id) & rows["request"].notna() & rows["remote_addr"].notna()]
-            columns = (mine["request"].astype(int), mine["pod"].astype(str), mine["remote_addr"].astype(str))
-            found = {number: (pod, source) for number, pod, source in zip(*columns, strict=True)}
-            if wanted <= found.keys() or time.monotonic() > deadline:
-                return found
-            time.sleep(0.05)
-
-
-_SENDING: dict[str, Any] = {"concurrency": CONCURRENCY, "timeout": TIMEOUT}
-
-
-def _note(seen: Observation, result: dict[str, Any] | None, line: tuple[str, str] | None) -> None:
-    seen.sent += 1
-    if result is None:
-        seen.errors["not sent"] += 1
-    elif result["status"] is None:
-        seen.errors[result["error"]] += 1
-    elif result["status"] != 200:
-        seen.errors[f"HTTP {result['status']}"] += 1
-    elif line is None:
-        seen.unlogged += 1
-    else:
-        seen.answers[Answer(*line, result["client_ip"])] += 1
-
-
-@contextlib.contextmanager
-def _led(lab: LabClient | None, node: str, place: Place, rows: list[Row]) -> Iterator[None]:
-    """The outside host sends what it has for these rows' addresses to one node, whoever announces them."""
-    if lab is None:
-        raise UsageError("only in a lab can a host's packets be led to a node")
-    host = rows[0].question.host
-    links = json.loads(lab.exec(node, ["ip", "-j", "link", "show", "dev", "eth0"]).stdout)
-    addresses = sorted({row.question.target.partition(":")[0] for row in rows})
-    routes = json.loads(lab.exec(host, ["ip", "-j", "route"]).stdout)
-    own = next(route["prefsrc"] for route in routes if route.get("dst") != "default" and "prefsrc" in route)
-    near = own.rpartition(".")[0] + "."
-    there, back = [], []
-    for address in addresses:
-        if address.startswith(near):
-            there.append(f"neigh replace {address} lladdr {links[0]['address']} dev eth0 nud permanent")
-            back.append(f"neigh del {address} dev eth0")
-        else:
-            there.append(f"route replace {address}/32 via {place.nodes[node]} dev eth0")
-            back.append(f"route del {address}/32")
-    # A node that forwards nothing for an address may tell a better way to it; this host is to stay on the one chosen.
-    redirects = ["net.ipv4.conf.all.accept_redirects", "net.ipv4.conf.eth0.accept_redirects"]
-    before = lab.exec(host, ["sysctl", "-e", *redirects]).stdout.replace(" = ", "=").split()
-    lab.exec(host, ["sysctl", "-q", "-e", "-w", *(f"{name}=0" for name in redirects)])
-    _ip(lab, host, there)
-    try:
-        yield
-    finally:
-        _ip(lab, host, back)
-        if before:
-            lab.exec(host, ["sysctl", "-q", "-e", "-w", *before])
-
-
-def _ip(lab: LabClient, host: str, lines: list[str]) -> None:
-    done = lab.exec(host, ["ip", "-batch", "-"], stdin="\n".join(lines) + "\n")
-    if done.code:
-        raise UsageError(f"{host} cannot be told where to send its packets: {done.stderr.strip()}")
-
-
-# -- judge -------------------------------------------------------------------------------------------------------------
-
-
 class _Addresses:
     """Which addresses an expected source may be: in a lab each by name, else all that the address book gives a node."""
 
-    def __init__(self, own: Cluster, place: Place) -> None:
+    def __init__(self, own: Cluster) -> None:
         self._named: dict[Source, str] = {}
         book = addresses(own)
         of_nodes = book[book["kind"].isin(["node", "pod-network"])]
@@ -463,7 +198,7 @@ def table(rows: list[Row], addresses_of: Callable[[Source], Collection[str]]) ->
                 "expected_source": _sources(expected, addresses_of) if expected else "",
                 "sent": seen.sent,
                 "answered": seen.answered,
-                "errors": " ".join(sorted(seen.errors)),
+                "errors": ", ".join(sorted(seen.errors)),
                 "answered_by": " ".join(sorted(seen.pods)),
                 "source_seen": " ".join(sorted({f"{answer.pod}<-{answer.source}" for answer in seen.answers})),
                 "verdict": verdict,
@@ -480,7 +215,4 @@ def _sources(expected: Expectation, addresses_of: Callable[[Source], Collection[
     for pod, source in sorted(expected.sources.items()):
         named = "kept" if source.owner == "client" else "|".join(sorted(addresses_of(source)))
         words.append(f"{pod}<-{named}")
-    return " ".join(words + [f"{pod} lost" for pod in expected.lost])
-
-
-__all__ = ["COLUMNS", "REFUSED", "THIS_MACHINE", "matrix", "table"]
+    return " ".join(words + [f"{pod}<-lost" for pod in expected.lost])

@@ -21,7 +21,6 @@ from srcip_nb.expect import (
     EXTERNAL,
     LOAD_BALANCER,
     LOCALHOST,
-    NOBODY,
     NODE,
     NODE_PORT,
     POD,
@@ -37,6 +36,7 @@ Object = dict[str, Any]
 IMAGE = "nginx:latest"
 SERVERS = {"app": "s"}
 MARKER = "in-force"
+HOST_POD = "host-network pod"
 HOST_NETWORK = {"h1": 0, "h2": 1}
 """Client pods on the host's network, and the worker of each."""
 
@@ -275,7 +275,7 @@ def _askers(place: Place, namespace: str, outside: str) -> Iterator[_Asker]:
     for pod, node in (("c1", first), ("c2", second), ("s1", first), ("s2", second)):
         yield _Asker(pod, POD, f"{namespace}/{pod}", node, pod)
     for pod, at in HOST_NETWORK.items():
-        yield _Asker(pod, "host-network pod", f"{namespace}/{pod}", place.workers[at], pod)
+        yield _Asker(pod, HOST_POD, f"{namespace}/{pod}", place.workers[at], pod)
 
 
 def _destinations(service: Object, place: Place) -> Iterator[tuple[str, str, str]]:
@@ -322,7 +322,7 @@ def _question(
     if asker.kind == EXTERNAL and destination == "vip":
         at = announcers.get(name, "")
     kind = KINDS.get(destination, NODE_PORT)
-    case = case_of(name, service, place, NODE if asker.kind == "host-network pod" else asker.kind, kind, at)
+    case = case_of(name, service, place, NODE if asker.kind == HOST_POD else asker.kind, kind, at)
     case = Case(**{**vars(case), "node": asker.node, "pod": asker.pod if asker.kind == POD else ""})
     return Question(name, asker.name, destination, asker.host, target, case)
 
@@ -336,16 +336,7 @@ def case_of(name: str, service: Object, place: Place, client: str, destination: 
 
 
 def _led(name: str, service: Object, place: Place, outside: str) -> Iterator[Question]:
-    spec = service["spec"]
-    has_endpoints = any(endpoint.state != UNUSABLE for endpoint in endpoints_of(name, place))
     for destination, target, _ in _destinations(service, place):
-        # A refused packet for a cluster IP brings a redirect to the router, and the next one goes there.
-        is_redirected = destination == "clusterip" and not has_endpoints
-        if destination not in KINDS or is_redirected:
-            continue
-        for node in place.names:
+        for node in place.names if destination in KINDS else ():
             case = case_of(name, service, place, EXTERNAL, KINDS[destination], node)
             yield Question(name, "outside", f"{destination}-by-{node}", outside, target, case, led=node)
-
-
-__all__ = ["NOBODY", "Place", "Question", "choose_place", "questions"]

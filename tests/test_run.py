@@ -42,10 +42,7 @@ def test_junit_tells_failures_from_errors():
 
 def notebook(tmp_path: Path, *sources: str) -> Path:
     book = nbformat.v4.new_notebook(
-        cells=[
-            nbformat.v4.new_code_cell(s, metadata={"tags": ["parameters"]} if n == 0 else {})
-            for n, s in enumerate(sources)
-        ],
+        cells=[nbformat.v4.new_code_cell(s, metadata={"tags": ["parameters"]} if n == 0 else {}) for n, s in enumerate(sources)],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
     )
     path = tmp_path / "en" / "99-trial.ipynb"
