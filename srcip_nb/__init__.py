@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from srcip_nb.addresses import addresses
     from srcip_nb.apply import apply
-    from srcip_nb.cluster import connect
     from srcip_nb.logs import logs
     from srcip_nb.notebook import begin, done, predict
     from srcip_nb.observe import nodes, pods, service
@@ -30,13 +29,14 @@ if TYPE_CHECKING:
     from srcip_nb.policy import policy
     from srcip_nb.traffic import visit
     from srcip_nb.widgets import controls
+    from srcip_nb.worlds import connect
 
 # Loaded on first use (PEP 562): `srcip-nb lab list` needs neither pandas nor the Kubernetes client.
 _HOMES = {
     "addresses": "addresses",
     "apply": "apply",
     "begin": "notebook",
-    "connect": "cluster",
+    "connect": "worlds",
     "controls": "widgets",
     "done": "notebook",
     "logs": "logs",

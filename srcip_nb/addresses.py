@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from srcip_nb.rest import ApiAnswerError
 from srcip_nb.rollout import service_address
+from srcip_nb.text import t
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,19 +37,17 @@ PROBE_AGENT = "kube-probe/"  # user agent of the kubelet's probes, kubernetes v1
 
 # Annotations in which a pod network writes a node's own addresses in it. Calico: libcalico-go
 # lib/backend/k8s/resources/node.go; Flannel: pkg/subnet/kube/annotations.go; Cilium: pkg/annotation/k8s.go.
+# The values are keys of ``text``: what is said of such an address.
 TUNNEL_ANNOTATIONS = {
-    "projectcalico.org/IPv4VXLANTunnelAddr": "{node}'s VXLAN tunnel address (Calico): what it sends to pods on other "
-    "nodes through the tunnel can leave with it",
-    "projectcalico.org/IPv4IPIPTunnelAddr": "{node}'s IP-in-IP tunnel address (Calico): what it sends to pods on other "
-    "nodes through the tunnel can leave with it",
-    "projectcalico.org/IPv4WireguardInterfaceAddr": "{node}'s WireGuard address (Calico): what it sends to pods on "
-    "other nodes can leave with it",
-    "network.cilium.io/ipv4-cilium-host": "{node}'s end of the pod network (Cilium's cilium_host)",
-    "io.cilium.network.ipv4-cilium-host": "{node}'s end of the pod network (Cilium's cilium_host)",
+    "projectcalico.org/IPv4VXLANTunnelAddr": "book.vxlan",
+    "projectcalico.org/IPv4IPIPTunnelAddr": "book.ipip",
+    "projectcalico.org/IPv4WireguardInterfaceAddr": "book.wireguard",
+    "network.cilium.io/ipv4-cilium-host": "book.cilium",
+    "io.cilium.network.ipv4-cilium-host": "book.cilium",
 }
 NODE_ANNOTATIONS = {
-    "projectcalico.org/IPv4Address": "{node}'s own address, as Calico uses it",
-    "flannel.alpha.coreos.com/public-ip": "{node}'s own address, as flannel uses it",
+    "projectcalico.org/IPv4Address": "book.calico",
+    "flannel.alpha.coreos.com/public-ip": "book.flannel",
 }
 
 
@@ -119,10 +118,10 @@ def name_address(book: pd.DataFrame, address: str, user_agent: str = "") -> tupl
     """
     found = book[book["address"] == canonical(address)]
     if found.empty:
-        return "unknown", "", f"nobody in this cluster is known to have {address}"
+        return "unknown", "", t("book.unknown", address=address)
     line = found.iloc[0]
     if user_agent.startswith(PROBE_AGENT):
-        return "probe", str(line["node"]), f"a probe of the kubelet on {line['node'] or 'a node'}"
+        return "probe", str(line["node"]), t("book.probe", node=line["node"] or t("some_node"))
     return str(line["kind"]), str(line["node"]), str(line["reason"])
 
 
@@ -174,13 +173,13 @@ def node_entries(nodes: list[dict[str, Any]]) -> list[Entry]:
         name = node["metadata"]["name"]
         for entry in node.get("status", {}).get("addresses") or []:
             if entry["type"] in {"InternalIP", "ExternalIP"}:
-                own.append(Entry(entry["address"], "node", name, name, f"{name}'s own address ({entry['type']})"))
+                own.append(Entry(entry["address"], "node", name, name, t("book.node", node=name, type=entry["type"])))
         annotations = node["metadata"].get("annotations") or {}
         for kind, reasons in (("node", NODE_ANNOTATIONS), ("pod-network", TUNNEL_ANNOTATIONS)):
             for key, reason in reasons.items():
                 if key in annotations:
                     address = annotations[key].split("/")[0]
-                    annotated.append(Entry(address, kind, name, name, reason.format(node=name)))
+                    annotated.append(Entry(address, kind, name, name, t(reason, node=name)))
     return own + annotated
 
 
@@ -201,9 +200,8 @@ def range_entries(nodes: list[dict[str, Any]]) -> list[Entry]:
             network = _network(text)
             if network is None or network.num_addresses < 4:
                 continue
-            end = f"{name}'s end of the pod network"
-            tunnel = f"{end} (first address of its pod range {network}, where flannel's tunnel is)"
-            gateway = f"{end} (second address of its pod range {network}, its own pods' gateway)"
+            tunnel = t("book.first", node=name, range=network)
+            gateway = t("book.second", node=name, range=network)
             entries.append(Entry(str(network[0]), "pod-network", name, name, tunnel))
             entries.append(Entry(str(network[1]), "pod-network", name, name, gateway))
     return entries
@@ -226,7 +224,7 @@ def pod_entries(pods: list[dict[str, Any]]) -> list[Entry]:
             continue
         name, node = pod["metadata"]["name"], spec.get("nodeName") or ""
         found = [entry["ip"] for entry in status.get("podIPs") or []] or [status.get("podIP")]
-        entries += [Entry(ip, "pod", name, node, f"the pod {name} itself, on {node}") for ip in found if ip]
+        entries += [Entry(ip, "pod", name, node, t("book.pod", pod=name, node=node)) for ip in found if ip]
     return entries
 
 
@@ -237,20 +235,18 @@ def service_entries(services: list[dict[str, Any]]) -> list[Entry]:
         name = f"{service['metadata']['namespace']}/{service['metadata']['name']}"
         spec = service["spec"]
         vips = [i["ip"] for i in service.get("status", {}).get("loadBalancer", {}).get("ingress") or [] if i.get("ip")]
-        entries += [
-            Entry(ip, "load-balancer", name, "", f"the load balancer's address of service {name}") for ip in vips
-        ]
+        entries += [Entry(ip, "load-balancer", name, "", t("book.vip", service=name)) for ip in vips]
         external = spec.get("externalIPs") or []
-        entries += [Entry(ip, "load-balancer", name, "", f"an external IP of service {name}") for ip in external]
+        entries += [Entry(ip, "load-balancer", name, "", t("book.external", service=name)) for ip in external]
         inside = [ip for ip in spec.get("clusterIPs") or [spec.get("clusterIP")] if ip and ip != "None"]
-        entries += [Entry(ip, "service", name, "", f"the cluster IP of service {name}") for ip in inside]
+        entries += [Entry(ip, "service", name, "", t("book.cluster_ip", service=name)) for ip in inside]
     return entries
 
 
 def client_entries(hosts: list[dict[str, Any]]) -> list[Entry]:
     """Hosts outside the cluster: ``{"name", "address"}`` each."""
     return [
-        Entry(host["address"], "client", host["name"], "", f"{host['name']}, a host outside the cluster")
+        Entry(host["address"], "client", host["name"], "", t("book.client", host=host["name"]))
         for host in hosts
         if host.get("address")
     ]

@@ -28,7 +28,6 @@ from srcip_nb.rest import ApiAnswerError
 
 if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster
-    from srcip_nb.logs_follow import Follower
 
 AT_ONCE = 8  # requests for logs under way
 PROBE = "kube-probe/"  # how the kubelet's probes name themselves: kubernetes pkg/probe/http
@@ -92,47 +91,6 @@ def logs(
     frame = frame_of(batches)
     frame.attrs["unread"] = unread
     return frame
-
-
-def follow(
-    cluster: Cluster,
-    pods: str = DEFAULT_PODS,
-    *,
-    selector: str | None = None,
-    container: str | None = None,
-    since_seconds: float | None = None,
-    since_time: datetime | None = None,
-    tail: int | None = None,
-) -> Follower:
-    """Follow the logs of pods, also of those that come later, until the end of the ``with`` block.
-
-    ::
-
-        with follow(cluster, tail=0) as lines:
-            cluster.visit(20)
-            lines.wait_for(20)
-
-    Args:
-        cluster: where.
-        pods: as for ``logs``.
-        selector: as for ``logs``.
-        container: as for ``logs``.
-        since_seconds: of pods that are there now, only lines of so many seconds.
-        since_time: of pods that are there now, only lines since this moment.
-        tail: of pods that are there now, only so many lines of each container; 0: only what comes.
-
-    Returns:
-        A ``Follower``; the logs of all pods that run are being read when it is returned.
-
-    Raises:
-        UsageError: a wrong argument.
-        ApiAnswerError: no such Deployment, Service or pod, or the API does not let you.
-        ClusterError: the API does not answer.
-    """
-    from srcip_nb.logs_follow import Follower
-
-    options = options_of(since_seconds, since_time, tail)
-    return Follower(cluster, target_of(cluster, pods, selector), options, container)
 
 
 def options_of(since_seconds: float | None, since_time: datetime | None, tail: int | None) -> dict[str, Any]:

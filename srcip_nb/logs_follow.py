@@ -15,14 +15,15 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from srcip_nb.errors import NotFinishedError, SrcipError
-from srcip_nb.logs import PLACE, Batch, frame_of, in_order
-from srcip_nb.logs_api import CHUNK, Container, Target, Wire, containers_of
+from srcip_nb.logs import PLACE, Batch, frame_of, in_order, options_of
+from srcip_nb.logs_api import CHUNK, DEFAULT_PODS, Container, Target, Wire, containers_of, target_of
 from srcip_nb.logs_reader import FIRST_PAUSE, LONGEST_PAUSE, Reader
 from srcip_nb.rest import ApiAnswerError, path_of
 
@@ -33,6 +34,45 @@ WATCH = 300  # seconds that one watch lasts at most
 BEGIN_WITHIN = 1.0  # seconds to wait for the first answers; a kubelet may keep its answer back until there is a line
 STOP_WITHIN = 2.0  # seconds that closing waits for its threads
 HOPELESS = (401, 403)  # refusals that trying again does not mend
+
+
+def follow(
+    cluster: Cluster,
+    pods: str = DEFAULT_PODS,
+    *,
+    selector: str | None = None,
+    container: str | None = None,
+    since_seconds: float | None = None,
+    since_time: datetime | None = None,
+    tail: int | None = None,
+) -> Follower:
+    """Follow the logs of pods, also of those that come later, until the end of the ``with`` block.
+
+    ::
+
+        with follow(cluster, tail=0) as lines:
+            cluster.visit(20)
+            lines.wait_for(20)
+
+    Args:
+        cluster: where.
+        pods: as for ``logs``.
+        selector: as for ``logs``.
+        container: as for ``logs``.
+        since_seconds: of pods that are there now, only lines of so many seconds.
+        since_time: of pods that are there now, only lines since this moment.
+        tail: of pods that are there now, only so many lines of each container; 0: only what comes.
+
+    Returns:
+        A ``Follower``; the logs of all pods that run are being read when it is returned.
+
+    Raises:
+        UsageError: a wrong argument.
+        ApiAnswerError: no such Deployment, Service or pod, or the API does not let you.
+        ClusterError: the API does not answer.
+    """
+    options = options_of(since_seconds, since_time, tail)
+    return Follower(cluster, target_of(cluster, pods, selector), options, container)
 
 
 class Follower:
@@ -49,6 +89,7 @@ class Follower:
         self._target = target
         self._container = container
         self._news = threading.Condition()
+        self._told = 0  # grows with what the watch tells
         self._fatal: Exception | None = None
         self._batches: list[Batch] = []
         self._count = 0  # lines that came; grows, so that who waits sees that there are more
@@ -167,11 +208,15 @@ class Follower:
                 self.closed.set()
             self._news.notify_all()
 
-    def wait_for_news(self, seconds: float) -> None:
-        """Wait until the watch tells something, until closed, or so many seconds."""
+    def news(self) -> int:
+        """How much the watch has told so far."""
         with self._news:
-            if not self.closed.is_set():
-                self._news.wait(seconds)
+            return self._told
+
+    def wait_for_news(self, known: int, seconds: float) -> None:
+        """Wait until the watch has told more than what is known, until closed, or so many seconds."""
+        with self._news:
+            self._news.wait_for(lambda: self._told != known or self.closed.is_set(), seconds)
 
     def _wire(self) -> Wire:
         wire = Wire(self._cluster)
@@ -244,6 +289,7 @@ class Follower:
                     if event["type"] in ("ADDED", "MODIFIED"):
                         self._take_up([event["object"]], {})
                 with self._news:
+                    self._told += 1
                     self._news.notify_all()
         return version
 

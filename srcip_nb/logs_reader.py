@@ -35,8 +35,11 @@ class Owner(Protocol):
     def note(self, error: SrcipError) -> None:
         """Take an error to be shown."""
 
-    def wait_for_news(self, seconds: float) -> None:
-        """Wait until the watch tells something, or so many seconds."""
+    def news(self) -> int:
+        """How much the watch has told so far."""
+
+    def wait_for_news(self, known: int, seconds: float) -> None:
+        """Wait until the watch has told more than what is known, or so many seconds."""
 
 
 class Had:
@@ -94,15 +97,19 @@ class Reader:
         pause = FIRST_PAUSE
         try:
             while not self._owner.closed.is_set():
+                known = self._owner.news()
                 one = self._look()
                 if one is None:
                     return
                 if not one.has_log or (one.restarts == finished and not one.is_running):
                     self.is_begun.set()
-                    self._owner.wait_for_news(LOOK_AGAIN)
+                    self._owner.wait_for_news(known, LOOK_AGAIN)
                     continue
                 if reading is not None and one.restarts > reading:
-                    self._read(one, reading, previous=True)
+                    _, is_whole = self._read(one, reading, previous=True)
+                    if not is_whole:
+                        self._owner.closed.wait(LONGEST_PAUSE / 4)
+                        continue
                 reading = one.restarts
                 count, is_whole = self._read(one, reading)
                 if is_whole and not one.is_running:
@@ -151,8 +158,9 @@ class Reader:
                     *lines, begun = (begun + chunk).split(b"\n")
                     count += self._take(one, restarts, lines)
         except ApiAnswerError as error:
-            if error.code not in WAITING_OR_GONE:
-                self._owner.note(error)
+            if error.code in WAITING_OR_GONE:
+                return count, previous  # a log that is no longer there has no more lines
+            self._owner.note(error)
             return count, False
         except BrokenOffError as error:
             is_idle = follows and error.is_timeout

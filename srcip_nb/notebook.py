@@ -136,7 +136,7 @@ def log_lines(cluster: Cluster, df: pd.DataFrame, requests: Iterable[int] = (0,)
         requests: their numbers.
 
     Returns:
-        A line each, with the pod's name in front as stern has it; a request that no pod logged has none.
+        A line each, pod and container in front as stern has it; a request that no pod logged has none.
 
     Raises:
         ClusterError: a log cannot be read.
@@ -146,6 +146,7 @@ def log_lines(cluster: Cluster, df: pd.DataFrame, requests: Iterable[int] = (0,)
     rows = df[df["request"].isin(list(requests)) & df["pod"].notna()]
     lines = []
     for row in rows.itertuples():
+        container = cluster.get("pods", str(row.pod))["spec"]["containers"][0]["name"]
         try:
             # _preload_content=False: some releases of the client turn a log into something else
             answer: Any = CoreV1Api(cluster.api_client()).read_namespaced_pod_log(
@@ -155,7 +156,8 @@ def log_lines(cluster: Cluster, df: pd.DataFrame, requests: Iterable[int] = (0,)
             cause = f"the log of {row.pod} cannot be read: {error.reason}"
             raise ClusterError(cause, "Is the pod still there? cluster.pods()") from error
         mark = f"?run={row.run}&request={row.request} "
-        lines += [f"{row.pod} {line}" for line in answer.data.decode(errors="replace").splitlines() if mark in line]
+        said = answer.data.decode(errors="replace").splitlines()
+        lines += [f"{row.pod} {container} {line}" for line in said if mark in line]
     return Shown("\n".join(lines))
 
 
@@ -257,9 +259,11 @@ def _settle(question: str | None, answers: Collection[str]) -> str:
         return ""
     if question not in _record.predictions:
         raise UsageError(f"there is no prediction {question!r}", "Run the cell with predict(…) first.")
-    answer = _record.predictions[question].answer
+    made = _record.predictions[question]
+    answer = made.answer
     _record.came_true[question] = answer in answers
-    seen = ", ".join(answers) or t("seen.none")
+    among_choices = [one for one in answers if one in made.choices]  # the same answer may have several spellings
+    seen = ", ".join(among_choices or answers) or t("seen.none")
     return t("predict.right", answer=answer) if answer in answers else t("predict.wrong", answer=answer, seen=seen)
 
 

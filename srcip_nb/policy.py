@@ -21,6 +21,7 @@ from srcip_nb.clients import Client, find_client
 from srcip_nb.cluster import SERVICE
 from srcip_nb.errors import NotFinishedError, UsageError
 from srcip_nb.rollout import service_address
+from srcip_nb.text import t
 from srcip_nb.traffic import POLICIES, find_targets, internal_ip, join, log_lines, send
 
 if TYPE_CHECKING:
@@ -67,11 +68,10 @@ class PolicyChange:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return (
-            f"<p>Service <code>{escape(self.service)}</code>: externalTrafficPolicy {escape(self.before)} → "
-            f"<b>{escape(self.after)}</b>, in force after <b>{self.milliseconds:.0f} ms</b>.<br>"
-            f"<small>{escape(self.evidence)}</small></p>"
-        )
+        was = f"{self.before} → " if self.before != self.after else ""
+        words = t("policy.change", was=escape(was), now=escape(self.after), ms=f"{self.milliseconds:.0f}")
+        first = f"Service <code>{escape(self.service)}</code>: {words}"
+        return f"<p>{first}<br><small>{escape(self.evidence)}</small></p>"
 
 
 def policy(
@@ -103,7 +103,7 @@ def policy(
     if port:
         words.append(look.at_health_ports(port))
     elif unchanged:
-        words.append("nothing had to be changed")
+        words.append(t("policy.unchanged"))
         look.pending.clear()
     if look.pending:
         words.append(look.at_requests())
@@ -199,8 +199,8 @@ class _Look:
             self._check_time(f"healthCheckNodePort {port}: {', '.join(last[name] for name in self.pending)}")
         if not self.seen:
             return ""
-        does = "answers on" if self.value == "Local" else "is closed on"
-        return f"healthCheckNodePort {port} {does} {', '.join(sorted(self.seen))}"
+        key = "policy.port_open" if self.value == "Local" else "policy.port_closed"
+        return t(key, port=port, nodes=", ".join(sorted(self.seen)))
 
     def at_requests(self) -> str:
         """Send requests to the node ports that are left, or to the external address, until they show the policy."""
@@ -232,7 +232,7 @@ class _Look:
         elapsed = (time.monotonic() - self.started) * 1000
         self.seen.update(dict.fromkeys((name for name in names if name), elapsed))
         self.pending.clear()
-        return f"{len(results)} requests to {', '.join(addresses)} were answered as {self.value} has it"
+        return t("policy.requests", count=len(results), targets=", ".join(addresses), policy=self.value)
 
     def at_the_address(self) -> str:
         """See that the external address answers: another node may have taken it with the change of policy."""
@@ -244,9 +244,9 @@ class _Look:
         while True:
             (result,) = send(self.sender, secrets.token_hex(4), [target], 1, timeout=ASK_TIMEOUT)
             if result["status"] is not None:
-                return f"{target} answers"
+                return t("policy.answers", target=target)
             if time.monotonic() > until:
-                return f"{target} does not answer {self.sender.name} ({result['error']})"
+                return t("policy.silent", target=target, client=self.sender.name, error=result["error"])
             time.sleep(0.02)
 
     def _targets(self) -> dict[str, str]:

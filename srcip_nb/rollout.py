@@ -79,7 +79,7 @@ def wait_ready(
     address = _wait_for_address(cluster, service, vip_within)
     state = address or "EXTERNAL-IP <pending>: no load balancer gave it an address; go on with visit(target='nodeport')"
     rows.append(("Service", service, state, time.monotonic() - started))
-    return pd.DataFrame(rows, columns=["kind", "name", "state", "seconds"])
+    return pd.DataFrame(rows, columns=["kind", "name", "state", "seconds"]).round({"seconds": 2})
 
 
 def rollout_state(deployment: dict[str, Any]) -> str:

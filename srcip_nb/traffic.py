@@ -22,6 +22,7 @@ from srcip_nb.errors import ClusterError, UsageError
 from srcip_nb.progress import Progress
 from srcip_nb.rest import ApiAnswerError
 from srcip_nb.rollout import service_address
+from srcip_nb.text import t
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,13 +96,14 @@ def visit(
     targets = find_targets(body, cluster.list("nodes"), target)
     book = addresses(cluster)
     run = secrets.token_hex(4)
-    where = targets[0] if len(targets) == 1 else f"{len(targets)} node ports"
+    where = targets[0] if len(targets) == 1 else t("visit.node_ports", count=len(targets))
     started = time.monotonic()
-    with Progress(f"{n} requests from {sender.name} to {where}", progress) as step:
+    with Progress(t("visit.step", count=n, client=sender.name, target=where), progress) as step:
         results = send(sender, run, targets, n, concurrency=concurrency, timeout=timeout, rate=rate, step=step)
         lines = log_lines(cluster, body, run, results, started)
         answered = sum(result["status"] is not None for result in results)
-        step.result = f"{answered} answered" + (f", {n - answered} not" if answered < n else "")
+        missing = n - answered
+        step.result = t("visit.some", answered=answered, missing=missing) if missing else t("visit.all", count=n)
     policy = body["spec"].get("externalTrafficPolicy")
     frame = table_of(run, results, lines, book, client=sender.name, targets=targets, policy=policy)
     found = frame["source_ip"].notna()

@@ -21,13 +21,16 @@ from srcip_nb.text import t
 if TYPE_CHECKING:
     import pandas as pd
 
-    from srcip_nb.cluster import Cluster
+    from srcip_nb.worlds import LessonCluster
 
 POLICIES = ("Cluster", "Local")
+LABEL_WIDTH = "8em"
 MOST_REQUESTS = 500  # a panel is for looking; what takes longer than some seconds belongs in a cell
 
 
-def controls(cluster: Cluster, requests: int = 20, policy: str = "Cluster", target: str | None = None) -> Controls:
+def controls(
+    cluster: LessonCluster, requests: int = 20, policy: str = "Cluster", target: str | None = None
+) -> Controls:
     """Make the panel: policy, number of requests, a button, and what came of it.
 
     Args:
@@ -53,7 +56,7 @@ class Controls:
     """
 
     def __init__(
-        self, cluster: Cluster, requests: int = 20, policy: str = "Cluster", target: str | None = None
+        self, cluster: LessonCluster, requests: int = 20, policy: str = "Cluster", target: str | None = None
     ) -> None:
         import ipywidgets
 
@@ -63,13 +66,22 @@ class Controls:
         self.last: pd.DataFrame | None = None
         self.nodes: pd.DataFrame | None = None
         self.last_error: Exception | None = None
-        wide = {"description_width": "8em"}
-        self.policy = ipywidgets.ToggleButtons(options=POLICIES, value=policy, description=t("w.policy"), style=wide)
+        wide = {"description_width": LABEL_WIDTH}
+        # ToggleButtons wrap their label onto a line of its own unless they are told that there is room
+        self.policy = ipywidgets.ToggleButtons(
+            options=POLICIES,
+            value=policy,
+            description=t("w.policy"),
+            style={**wide, "button_width": "8em"},
+            layout={"width": "auto"},
+        )
         self.requests = ipywidgets.BoundedIntText(
-            value=requests, min=1, max=MOST_REQUESTS, description=t("w.requests"), style=wide
+            value=requests, min=1, max=MOST_REQUESTS, description=t("w.requests"), style=wide, layout={"width": "14em"}
         )
         self.button = ipywidgets.Button(
-            description=t("w.run"), button_style="primary", layout={"width": "auto", "max_width": "24em"}
+            description=t("w.run"),
+            button_style="primary",
+            layout={"width": "16.5em", "margin": f"2px 2px 2px {LABEL_WIDTH}"},
         )
         self.message = ipywidgets.HTML(html.escape(t("w.ready")))
         self.view = ipywidgets.HTML()

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from srcip_nb.cluster import Cluster, connect, path_of, wait_until
+from srcip_nb.cluster import Cluster, wait_until
 from srcip_nb.errors import ClusterError, LabError, NotFinishedError, UsageError
-from srcip_nb.rest import ApiAnswerError, World
+from srcip_nb.rest import ApiAnswerError, World, path_of
+from srcip_nb.worlds import connect
 from tests.cluster_fakes import recorded, rest_to, serving
 
 SERVICE = "/api/v1/namespaces/seminar/services/webserver"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from srcip_nb.logs import follow, logs
+from srcip_nb.logs import logs
+from srcip_nb.logs_follow import follow
 from srcip_nb.rest import path_of
 
 pytestmark = pytest.mark.lab

@@ -42,7 +42,10 @@ def test_junit_tells_failures_from_errors():
 
 def notebook(tmp_path: Path, *sources: str) -> Path:
     book = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(s, metadata={"tags": ["parameters"]} if n == 0 else {}) for n, s in enumerate(sources)],
+        cells=[
+            nbformat.v4.new_code_cell(s, metadata={"tags": ["parameters"]} if n == 0 else {})
+            for n, s in enumerate(sources)
+        ],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
     )
     path = tmp_path / "en" / "99-trial.ipynb"
@@ -54,7 +57,7 @@ def notebook(tmp_path: Path, *sources: str) -> Path:
 @pytest.mark.parametrize(
     ("last", "verdict", "reason"),
     [
-        ("from srcip_nb import checks; checks.done('99')", PASSED, ""),
+        ("from srcip_nb.notebook import done; done('99')", PASSED, ""),
         ("1 / 0", NOT_FINISHED, "ZeroDivisionError"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", NOT_FINISHED, "DeadKernelError"),
         ("pass", NOT_FINISHED, "last cell"),

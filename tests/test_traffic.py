@@ -279,3 +279,21 @@ def test_nobody_says_who_announces():
     for answer in ((200, {"items": []}), (403, {"message": "no", "reason": "Forbidden"})):
         with serving({path: answer}) as (_, cluster):
             assert announcer(cluster) == ""
+
+
+def test_of_two_events_within_one_second_the_later_change_counts():
+    """An event's clock counts whole seconds; a flip and back may fall into one."""
+
+    def event(node: str, second: int, version: str) -> dict:
+        return {
+            "metadata": {"name": f"webserver.{version}", "resourceVersion": version},
+            "message": f'announcing from node "{node}" with protocol "layer2"',
+            "lastTimestamp": f"2026-11-22T14:27:{second:02d}Z",
+        }
+
+    path = ("GET", "/api/v1/namespaces/seminar/events")
+    # 1002 is later than 998 as a number, not as a text; an older second loses whatever its version is
+    found = [event("worker02", 1, "1002"), event("worker01", 1, "998"), event("worker03", 0, "2000")]
+    for order in (found, found[::-1]):
+        with serving({path: (200, {"items": order})}) as (_, cluster):
+            assert announcer(cluster) == "worker02"

@@ -43,7 +43,7 @@ def attach(client: LabClient, host: str, argv: Sequence[str]) -> int:
         raise LabError(f"lab {client.name!r} does not answer ({error})", "See: srcip-nb lab list") from error
     with contextlib.closing(socket), _terminal(socket) if terminal else _interrupts(socket):
         threading.Thread(target=_send_input, args=(socket,), daemon=True).start()
-        return _show_output(socket)
+        return _show_output(socket, client.name)
 
 
 def _reason(error: websocket.WebSocketBadStatusException) -> str:
@@ -53,11 +53,11 @@ def _reason(error: websocket.WebSocketBadStatusException) -> str:
         return f"the lab refused the command (HTTP {error.status_code})"
 
 
-def _show_output(socket: websocket.WebSocket) -> int:
+def _show_output(socket: websocket.WebSocket, name: str) -> int:
     while True:
         message = socket.recv()
         if not isinstance(message, bytes) or not message:
-            return 255  # the lab ended while the command ran
+            raise LabError(f"lab {name!r} ended while the command ran", "Start it again: srcip-nb lab up")
         channel, data = message[0], message[1:]
         if channel == EXIT:
             return int(data)

@@ -27,6 +27,8 @@ from srcip_nb.lab.kernel import Agent, AgentError
 from srcip_nb.lab.streams import EXIT, RESIZE, SIGNAL, STDERR, STDIN, STDOUT
 from srcip_nb.lab.topology import Topology
 
+NO_EXIT_CODE = 255  # the command did not come to an end of its own; ssh(1) tells it so
+
 
 class Console:
     """The lab's own routes, over one agent."""
@@ -63,13 +65,18 @@ class Console:
     async def _exec(self, request: web.Request) -> web.Response:
         asked = await request.json()
         host = self.find_host(asked.get("host", ""))
-        result = await self.agent.call(
-            "exec",
-            host=host,
-            argv=_argv(asked.get("argv")),
-            stdin=asked.get("stdin"),
-            timeout=float(asked.get("timeout") or 60),
-        )
+        try:
+            result = await self.agent.call(
+                "exec",
+                host=host,
+                argv=_argv(asked.get("argv")),
+                stdin=asked.get("stdin"),
+                timeout=float(asked.get("timeout") or 60),
+            )
+        except AgentError as error:
+            if error.code is None:
+                raise bad_request(error.cause) from error
+            result = {"code": error.code, "stdout": "", "stderr": f"{error.cause}\n"}
         return web.json_response({key: result[key] for key in ("code", "stdout", "stderr")})
 
     async def _visit(self, request: web.Request) -> web.StreamResponse:
@@ -108,8 +115,8 @@ class Console:
             code = stream.result["code"]
             await socket.send_bytes(bytes([EXIT]) + str(code).encode())
         except AgentError as error:
-            await socket.send_bytes(bytes([STDERR]) + f"{error}\n".encode())
-            await socket.send_bytes(bytes([EXIT]) + b"126")
+            await socket.send_bytes(bytes([STDERR]) + f"{error.cause}\n".encode())
+            await socket.send_bytes(bytes([EXIT]) + str(error.code or NO_EXIT_CODE).encode())
         finally:
             reader.cancel()
             await socket.close()

@@ -4,8 +4,8 @@
     STATE/NAME/kubeconfig   how to reach the API, token included (mode 0600)
     STATE/NAME/log          what the supervisor had to say
 
-STATE is ``$SRCIP_STATE_DIR``, else ``$XDG_RUNTIME_DIR/srcip-nb``, else ``/tmp/srcip-nb-UID``. A process is recorded with
-its start time, so that a number used again by a stranger is never taken for ours.
+STATE is ``$SRCIP_STATE_DIR``, else ``$XDG_RUNTIME_DIR/srcip-nb``, else ``/tmp/srcip-nb-UID``. A process is recorded
+with its start time, so that a number used again by a stranger is never taken for ours.
 """
 
 from __future__ import annotations

@@ -92,6 +92,18 @@ def lab():
         yield lab
 
 
+def test_a_counter_is_made_by_a_line(lab: KernelLab):
+    rule = ["iptables-legacy", "-w", "-A", "INPUT", "-m", "nfacct", "--nfacct-name", "seen"]
+    assert lab.call("exec", host="worker01", argv=rule)["code"] != 0
+    try:
+        for _ in range(2):  # one that is there stays
+            lab.call("configure", text="ip netns exec worker01 nfacct add seen")
+    except AgentError as error:
+        pytest.skip(str(error))
+    lab.exec("worker01", *rule)
+    assert lab.call("exec", host="worker02", argv=rule)["code"] != 0
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

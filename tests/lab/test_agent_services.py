@@ -72,6 +72,19 @@ def test_health_answers_change_and_close(lab: KernelLab):
     lab.call("health", host="worker01", port=32122, status=None)
 
 
+def test_a_health_port_may_have_one_address_and_one_path(lab: KernelLab):
+    mode = {"host": "worker01", "port": 10249, "status": 200, "body": "iptables", "path": "/proxyMode"}
+    lab.call("health", **mode, address="127.0.0.1")
+    assert lab.exec("worker01", "curl", "-s", "http://127.0.0.1:10249/proxyMode?verbose") == "iptables"
+    elsewhere = lab.get("worker01", "http://127.0.0.1:10249/healthz")
+    assert (elsewhere["status"], elsewhere["body"]) == (404, "404 page not found\n")
+    assert lab.get("worker01", "http://192.168.1.45:10249/proxyMode")["error"] == "refused"
+    lab.call("health", **mode)
+    assert lab.get("client", "http://192.168.1.45:10249/proxyMode")["body"] == "iptables"
+    with pytest.raises(AgentError, match="is not an IPv4 address"):
+        lab.call("health", **mode, address="::1")
+
+
 def test_a_health_port_survives_silence_and_numbers(lab: KernelLab):
     lab.call("health", host="worker02", port=32123, status=200, body="ok")
     flood = "for i in $(seq 400); do exec {fd}<>/dev/tcp/192.168.1.46/32123; done; curl -s http://192.168.1.46:32123/"

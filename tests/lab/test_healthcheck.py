@@ -62,4 +62,8 @@ def test_a_proxy_that_is_not_well_says_503_everywhere():
 def test_the_proxys_own_answers():
     answer = proxy_answer("2026-11-22T14:26:58Z")
     assert answer.status == 200 and json.loads(answer.body)["nodeEligible"] is True
-    assert mode_answer("iptables").body == "iptables"
+    assert (answer.path, answer.address) == ("/healthz", "0.0.0.0")
+    mode = mode_answer("iptables")
+    assert (mode.body, mode.path, mode.address) == ("iptables", "/proxyMode", "127.0.0.1")
+    of_a_service = service_answers(state(local(), endpoint("10.0.5.8", "worker01")), WORKER01)[31000]
+    assert (of_a_service.path, of_a_service.address) == ("", "0.0.0.0")

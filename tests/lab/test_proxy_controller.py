@@ -21,12 +21,16 @@ class Kernels:
 
     def __init__(self) -> None:
         self.calls: list[tuple] = []
+        self.counters: list[str] = []
         self.broken: set[str] = set()
         self.taken_ports: set[int] = set()
         self.flows = ""
 
     async def call(self, op, **arguments):
         await asyncio.sleep(0)
+        if op == "configure":
+            self.counters.append(arguments["text"])
+            return {"microseconds": 1}
         host = arguments["host"]
         if op == "health":
             self.calls.append(("health", host, arguments["port"], arguments["status"]))
@@ -88,6 +92,14 @@ def test_every_node_is_loaded_once_and_then_left_alone(store, kernels, proxy):
     assert '"seminar/webserver has no local endpoints"' not in first["worker01"]
     asyncio.run(proxy.sync())
     assert kernels.loads() == {}
+
+
+def test_a_nodes_counters_are_made_once_and_before_its_rules(kernels, proxy):
+    for _ in range(2):
+        asyncio.run(proxy.sync())
+    assert sorted(text.split()[3] for text in kernels.counters) == ["master01", "worker01", "worker02"]
+    assert kernels.counters[0].splitlines()[0].endswith("nfacct add ct_state_invalid_dropped_pkts")
+    assert {program for program, *_ in kernels.calls} == {"health", "iptables-legacy-save", "iptables-legacy-restore"}
 
 
 def test_only_the_nodes_that_differ_are_loaded(store, kernels, proxy):

@@ -161,7 +161,17 @@ def test_bind_puts_a_pod_on_a_node_once(store: Store) -> None:
     bound = store.bind("seminar", "web", "worker01")
     assert bound["spec"]["nodeName"] == "worker01"
     assert [(c["type"], c["status"]) for c in bound["status"]["conditions"]] == [("PodScheduled", "True")]
+    assert {entry["manager"] for entry in bound["metadata"]["managedFields"]} == {"srcip-nb"}
     assert refusal(store.bind, "seminar", "web", "worker02").code == 409
+
+
+def test_what_is_written_through_status_is_no_new_generation(store: Store) -> None:
+    created = store.create("deployments", DEPLOYMENT)
+    created["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "1"}
+    told = store.update("deployments", created, subresource="status", manager="kube-controller-manager")
+    assert (told["metadata"]["generation"], told["metadata"]["annotations"]) == (1, created["metadata"]["annotations"])
+    told["metadata"]["annotations"] = {"said": "by a person"}
+    assert store.update("deployments", told)["metadata"]["generation"] == 2
 
 
 # -- patch -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The texts of topology.py, done: lines of ip(8), bridge(8) and sysctl(8), in this process and by netlink.
+"""The texts of topology.py, done: lines of ip(8), bridge(8), sysctl(8), nfacct(8), in this process and by netlink.
 
 Only what the lab's texts need is understood, and a word too many is an error, never ignored. Each line is what a
 learner could type as root; `-n NAME` and `netns exec NAME` say in whose network namespace it acts.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterator
 
-from . import netlink, sysctl
+from . import netlink, nfacct, sysctl
 from .protocol import RequestError
 from .spaces import Space, Spaces, in_thread
 
@@ -94,7 +94,7 @@ def _run_text(text: str, spaces: Spaces, add: Callable[[str], Space]) -> None:
 def _run_line(words: Words, spaces: Spaces, add: Callable[[str], Space]) -> None:
     program = words.next("the program")
     if program not in ("ip", "bridge"):
-        raise RequestError(f"{program!r} is not ip, bridge or ip netns exec ... sysctl")
+        raise RequestError(f"{program!r} is not ip, bridge or ip netns exec ... sysctl or nfacct")
     space = spaces[words.next("the namespace")] if words.accept("-n") else None
     subject = words.next("what to change")
     verb = words.next("what to do")
@@ -115,8 +115,15 @@ def _run_line(words: Words, spaces: Spaces, add: Callable[[str], Space]) -> None
 def _netns(verb: str, words: Words, spaces: Spaces, add: Callable[[str], Space]) -> None:
     name = words.next("the namespace's name")
     if verb == "exec":
-        if words.next("the program") != "sysctl":
-            raise RequestError("only sysctl can be run by a line; use exec for other programs")
+        program = words.next("the program")
+        if program == "nfacct" and words.accept("add"):
+            counters = words.rest()
+            spaces[name].enter_net()
+            if not nfacct.ensure_counters(counters):
+                raise RequestError("this kernel has no named packet counters (nfacct)")
+            return
+        if program != "sysctl":
+            raise RequestError("only sysctl -w and nfacct add can be run by a line; use exec for other programs")
         where_known, is_write = False, False
         settings = words.rest()
         while settings and settings[0].startswith("-"):

@@ -1,6 +1,7 @@
 """What runs in pods: started as the first process of a pid namespace, its output turned into log events.
 
 A container that ends takes everything it started with it, for the kernel ends a pid namespace with its first process.
+The containers of a pod have its files in common, and each its own /proc and /run: a mount namespace below the pod's.
 
 Log events are `{"event": "log", "pod", "container", "time", "stream", "text"}`: text is one or more whole lines, time
 is that of the first, in nanoseconds since 1970; the next line's is one more, and so on. Times rise strictly over the
@@ -172,20 +173,42 @@ class Containers:
             if key[0] == pod:
                 self.stop(*key, signal.SIGKILL, 0)
 
-    def enter(self, pod: str) -> None:
-        """Let what the calling thread forks next be in the pod's running container, beside its first process.
+    def enter(self, pod: str, space: Space, name: str = "") -> None:
+        """Take the calling thread into a pod, and what it forks next into a running container, for good.
 
-        To be called before the thread enters the pod, whose /proc numbers processes in another way.
+        Args:
+            pod: whose container.
+            space: the pod's.
+            name: which; "" for the first that runs, or for the bare pod if none does.
+
+        Raises:
+            RequestError: the container named does not run.
         """
+        # Opened before the thread enters the pod, whose /proc numbers processes in another way.
+        inside = self._open_namespaces(pod, name)
+        if name and not inside:
+            raise RequestError(f"container {name} of pod {pod} does not run")
+        try:
+            space.enter()
+            for fd, kind in inside:
+                syscalls.setns(fd, kind)
+        finally:
+            for fd, _ in inside:
+                os.close(fd)
+
+    def _open_namespaces(self, pod: str, name: str) -> list[tuple[int, int]]:
+        """Mount and pid namespace of a running container; [] if there is none."""
         for key, container in list(self._running.items()):
-            if key[0] == pod and not container.process.ended.is_set():
+            if key == (pod, name or key[1]) and not container.process.ended.is_set():
+                opened: list[tuple[int, int]] = []
                 try:
-                    fd = os.open(f"/proc/{container.process.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+                    for kind, flag in (("mnt", syscalls.CLONE_NEWNS), ("pid", syscalls.CLONE_NEWPID)):
+                        path = f"/proc/{container.process.pid}/ns/{kind}"
+                        opened.append((os.open(path, os.O_RDONLY | os.O_CLOEXEC), flag))
                 except FileNotFoundError:
                     # It ended just now.
-                    continue
-                try:
-                    syscalls.setns(fd, syscalls.CLONE_NEWPID)
-                finally:
-                    os.close(fd)
-                return
+                    for fd, _ in opened:
+                        os.close(fd)
+                else:
+                    return opened
+        return []

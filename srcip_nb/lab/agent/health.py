@@ -1,7 +1,7 @@
-"""A small HTTP server in a host: one answer for every path, as kube-proxy's health checks of a Service are.
+"""A small HTTP server in a host: one answer for every path, as kube-proxy's health checks of a Service are, or for one.
 
-    health {host, port, status, headers, body}    opens the port, or changes what it answers
-    health {host, port, status: null}             closes it
+    health {host, port, status, headers, body, address, path}    opens the port, or changes what it answers
+    health {host, port, status: null}                            closes it
 
 HTTP/1.1 with ``Connection: close``. Connections that send nothing are closed after some seconds, and of very many at
 once the oldest go first, so a port stays open whatever is done to it.
@@ -14,6 +14,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from .protocol import RequestError
 from .reactor import READ, Reactor
@@ -22,6 +23,21 @@ from .spaces import Space, in_thread
 PATIENCE, PAUSE = 5.0, 1.0
 MOST_CONNECTIONS = 256
 _LONGEST_REQUEST = 16384
+
+
+class Reply(NamedTuple):
+    """What a port answers; with a path, on that path alone, and 404 elsewhere."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+    path: str = ""
+
+
+NOT_FOUND = Reply(
+    404, {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}, "404 page not found\n"
+)
+"""What Go's net/http, and with it kube-proxy, says about other paths."""
 
 
 def render(status: int, headers: Mapping[str, str], body: str, date: str) -> bytes:
@@ -34,6 +50,12 @@ def render(status: int, headers: Mapping[str, str], body: str, date: str) -> byt
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers.items())]
     lines += [f"Date: {date}", f"Content-Length: {len(raw)}", "Connection: close", "", ""]
     return "\r\n".join(lines).encode() + raw
+
+
+def asked_path(request: bytes) -> str:
+    """Take the path, without its query, from a request's first line; "" if there is none."""
+    words = request.split(b"\n", 1)[0].split()
+    return words[1].partition(b"?")[0].decode("latin-1") if len(words) > 1 else ""
 
 
 def http_date(seconds: float) -> str:
@@ -49,21 +71,21 @@ def http_date(seconds: float) -> str:
 class Listener:
     """One open port and its connections; all but making it happens in the reactor's thread."""
 
-    def __init__(self, space: Space, port: int, reactor: Reactor) -> None:
-        self.status, self.headers, self.body = 503, dict[str, str](), ""
+    def __init__(self, space: Space, address: str, port: int, reply: Reply, reactor: Reactor) -> None:
+        self.address, self.reply = address, reply
         self._reactor = reactor
-        self._socket: socket.socket = in_thread(self._open, space, port)
+        self._socket: socket.socket = in_thread(self._open, space, address, port)
         self._connections: dict[socket.socket, bytes] = {}
         self._since: dict[socket.socket, float] = {}
         self._is_sweeping = False
 
     @staticmethod
-    def _open(space: Space, port: int) -> socket.socket:
+    def _open(space: Space, address: str, port: int) -> socket.socket:
         space.enter_net()
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(("0.0.0.0", port))
+            listener.bind((address, port))
             listener.listen(128)
         except (OSError, OverflowError) as error:
             listener.close()
@@ -105,7 +127,8 @@ class Listener:
             self._connections[connection] = request
             is_complete = b"\r\n\r\n" in request or b"\n\n" in request
             if is_complete:
-                answer = render(self.status, self.headers, self.body, http_date(time.time()))
+                reply = self.reply if self.reply.path in ("", asked_path(request)) else NOT_FOUND
+                answer = render(reply.status, reply.headers, reply.body, http_date(time.time()))
                 if request.startswith(b"HEAD "):
                     answer = answer[: answer.index(b"\r\n\r\n") + 4]
                 connection.send(answer)
@@ -140,19 +163,19 @@ class HealthPorts:
         self._reactor = reactor
         self._listeners: dict[tuple[str, int], Listener] = {}
 
-    def answer(self, space: Space, port: int, status: int, headers: Mapping[str, str], body: str) -> None:
-        """Open a port, or change its answer.
+    def answer(self, space: Space, port: int, reply: Reply, address: str) -> None:
+        """Open a port on an address (0.0.0.0 for all), or change its answer.
 
         Raises:
             RequestError: the port is in use in that host.
         """
         listener = self._listeners.get((space.name, port))
-        is_new = listener is None
-        if listener is None:
-            listener = self._listeners[space.name, port] = Listener(space, port, self._reactor)
-        listener.status, listener.headers, listener.body = status, dict(headers), body
-        if is_new:
-            self._reactor.run(listener.start)
+        if listener and listener.address == address:
+            listener.reply = reply
+            return
+        self.close(space.name, port)
+        listener = self._listeners[space.name, port] = Listener(space, address, port, reply, self._reactor)
+        self._reactor.run(listener.start)
 
     def close(self, host: str, port: int) -> None:
         """Close a port; one that is not open is no error."""

@@ -1,17 +1,18 @@
 """The agent's operations. Method `op_NAME` does request `{"op": NAME}`; its arguments are the request's other members.
 
     configure text                            lines of topology.py
-    exec host argv [stdin] [timeout] [env]    -> {code, stdout, stderr}
-    open host argv [tty] [env] [rows] [cols]  events {stdout} and {stderr}, base64 -> {code}
+    exec host argv [stdin] [timeout] [env] [container]          -> {code, stdout, stderr}
+    open host argv [tty] [env] [rows] [cols] [container]        events {stdout} and {stderr}, base64 -> {code}
     input to data | signal to signal | resize to rows cols      to a running exec, open or visit
     pod_add pod text [files] [empty] | pod_write pod [files] [remove] | pod_del pod
     start pod container argv [env] -> {pid} | stop pod container [grace] [signal] -> {code}
     announce host address | withdraw host address
-    health host port status [headers] [body]  status null closes
+    health host port status [headers] [body] [address] [path]   status null closes
     visit host requests [concurrency] [timeout] [rate]          events {done: [...]} -> {sent}
     stats -> {rss_kb, pss_kb, processes, namespaces} | ping
 
-A host is called by its name, a pod ``NAMESPACE/POD``.
+A host is called by its name, a pod ``NAMESPACE/POD``. A program runs in a pod's first running container, or in the one
+that `container` names.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from . import load, podroot, programs
 from .arp import Announcements
 from .commands import lines_of, run_text
 from .containers import Containers, signal_number
-from .health import HealthPorts
+from .health import HealthPorts, Reply
 from .processes import Feed, Processes
 from .programs import Running, resize_terminal
 from .protocol import RequestError
@@ -92,11 +93,12 @@ class Operations:
             raise RequestError(f"there is no pod {host} in the lab")
         return self._pods[host]
 
-    def _enter(self, host: str) -> Space:
+    def _enter(self, host: str, container: str = "") -> Space:
         space = self._find(host)
         if "/" in host:
-            self._containers.enter(host)
-        space.enter()
+            self._containers.enter(host, space, container)
+        else:
+            space.enter()
         return space
 
     # -- programs -----------------------------------------------------------------------------------------------------
@@ -109,9 +111,14 @@ class Operations:
         stdin: str | None = None,
         timeout: float | None = None,
         env: dict[str, str] | None = None,
+        container: str = "",
     ) -> dict[str, Any]:
         """Run a program to its end."""
-        return programs.run(self._processes, running, lambda: self._enter(host).name, argv, stdin, timeout, env)
+
+        def enter() -> str:
+            return self._enter(host, container).name
+
+        return programs.run(self._processes, running, enter, argv, stdin, timeout, env)
 
     def op_open(
         self,
@@ -122,6 +129,7 @@ class Operations:
         env: dict[str, str] | None = None,
         rows: int = 24,
         cols: int = 80,
+        container: str = "",
     ) -> dict[str, Any]:
         """Run a program and hand on its output as it comes."""
 
@@ -129,7 +137,7 @@ class Operations:
             self._send({"id": running.id, "event": {stream: base64.b64encode(data).decode()}})
 
         def enter() -> str:
-            return self._enter(host).name
+            return self._enter(host, container).name
 
         if tty:
             return programs.stream_terminal(self._processes, running, enter, argv, env, (rows, cols), hand_on)
@@ -265,13 +273,15 @@ class Operations:
         status: int | None,
         headers: dict[str, str] | None = None,
         body: str = "",
+        address: str = "0.0.0.0",
+        path: str = "",
     ) -> None:
         """Open, change or close a port that answers health checks."""
         space = self._find(host)
         if status is None:
             self._health.close(space.name, port)
         else:
-            self._health.answer(space, port, status, headers or {}, body)
+            self._health.answer(space, port, Reply(status, headers or {}, body, path), _ipv4(address))
 
     def op_visit(
         self,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from . import syscalls
-from .protocol import RequestError
+from .protocol import ProgramError, RequestError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "USER": "root", "LANG": "C.UTF-8", "SHELL": "/bin/sh"}
@@ -27,6 +27,8 @@ ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "USER": "root", "LANG": "C.UTF-8",
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
 
 PIPE_READS = 16
+
+NOT_RUNNABLE, NOT_THERE = 126, 127  # exit codes, as a shell gives them (POSIX, "Exit Status for Commands")
 
 
 class Process:
@@ -81,7 +83,8 @@ class Processes:
             fds: standard input, output and error of the program.
             env: added to the agent's plain environment.
             terminal: path of a terminal that becomes the program's controlling one, in place of fds.
-            is_init: start it as the first process of a pid namespace of its own, with its own /proc.
+            is_init: start it as the first process of a pid namespace of its own, in a mount namespace of its own
+                that differs from the calling thread's by /proc and, where nothing else is mounted there, /run.
 
         Raises:
             RequestError: the program is not there or cannot be run.
@@ -137,7 +140,11 @@ class Processes:
                 continue
             callbacks: list[Callable[[], None]] = []
             with self._lock:
-                pid, status = os.waitpid(found.si_pid, 0)
+                try:
+                    pid, status = os.waitpid(found.si_pid, 0)
+                except ChildProcessError:
+                    # A program that could not be started: posix_spawn(3) has collected it by itself.
+                    continue
                 process = self._alive.pop(pid, None)
                 if process:
                     process.code = os.waitstatus_to_exitcode(status)
@@ -171,7 +178,7 @@ def find_program(name: str, path: str) -> str:
     """Look a program up in the calling thread's file system, as a shell does.
 
     Raises:
-        RequestError: it is not there.
+        ProgramError: it is not there.
     """
     if "/" in name:
         return name
@@ -179,11 +186,13 @@ def find_program(name: str, path: str) -> str:
         candidate = f"{directory}/{name}"
         if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
             return candidate
-    raise RequestError(f"{name}: no such program in {path}")
+    raise ProgramError(f"{name}: no such program in {path}", NOT_THERE)
 
 
-def _fault(program: str, error: OSError) -> RequestError:
-    return RequestError(f"{program}: {'no such program' if error.errno == errno.ENOENT else error.strerror}")
+def _fault(program: str, error: OSError) -> ProgramError:
+    if error.errno == errno.ENOENT:
+        return ProgramError(f"{program}: no such program", NOT_THERE)
+    return ProgramError(f"{program}: {error.strerror}", NOT_RUNNABLE)
 
 
 def _spawn(program: str, argv: Sequence[str], env: Mapping[str, str], fds: tuple[int, int, int], terminal: str) -> int:
@@ -233,9 +242,7 @@ def _become_init(
             os.write(report, f"pid {pid}\n".encode())
             os._exit(0)
         os.setsid()
-        # /proc shows the pid namespace of whoever mounts it.
-        syscalls.unmount("/proc")
-        syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+        _mount_own()
         for target, fd in enumerate(fds):
             os.dup2(fd, target)
         for number in _SIGNALS:
@@ -245,6 +252,19 @@ def _become_init(
         os.write(report, f"failed {error.errno}\n".encode())
     finally:
         os._exit(127)
+
+
+def _mount_own() -> None:
+    """Give the calling process a mount namespace with the /proc and the /run that are its own."""
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    # /proc shows the pid namespace of whoever mounts it.
+    syscalls.unmount("/proc")
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    with open("/proc/self/mounts") as file:
+        has_volume_below = any(line.split()[1].startswith("/run/") for line in file)
+    if not has_volume_below:
+        # Programs leave their pid there, and two of one kind would overwrite each other's.
+        syscalls.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=64m,mode=755")
 
 
 class Feed:

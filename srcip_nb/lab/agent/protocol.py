@@ -5,7 +5,7 @@ r"""The agent's end of the wire: one JSON object a line, both ways.
     agent -> host    +\n                                    a line from the host was read: the next may come
                      {"id": 1, "event": {...}}\n            any number while a request runs
                      {"id": 1, "result": ...}\n             its end, or
-                     {"id": 1, "error": "one sentence"}\n
+                     {"id": 1, "error": "one sentence"}\n    and "code": 126 or 127 where no program could be run
                      {"event": "log", ...}\n                what belongs to no request
 
 Every line from the host is answered ``+`` before the host sends the next one. A pipe does not need that; the serial
@@ -25,6 +25,18 @@ PIECE = 3000
 
 class RequestError(Exception):
     """A request that cannot be done; the message is one sentence for the reader of the answer."""
+
+
+class ProgramError(RequestError):
+    """A program that cannot be run.
+
+    Attributes:
+        code: the exit code by which a shell tells it: 127, it is not there; 126, it may not be run.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Wire:

@@ -141,6 +141,8 @@ class Server:
             answer = {"result": function(running, **arguments)}
         except RequestError as error:
             answer = {"error": str(error)}
+            if isinstance(error, ProgramError):
+                answer["code"] = error.code
         except Exception as error:
             # The request was well formed and the kernel or this program would not: tell both ends.
             traceback.print_exc()

@@ -111,7 +111,7 @@ def include_object(request: web.Request) -> str:
 def add_warnings(response: Answer, resource: Resource, warnings: Iterable[str] = ()) -> Answer:
     """Put warnings, which kubectl prints, into an answer's header: the given ones and that of a deprecated resource."""
     deprecated = [_DEPRECATED[resource.name]] if resource.name in _DEPRECATED else []
-    for text in (*deprecated, *warnings):
+    for text in dict.fromkeys((*deprecated, *warnings)):
         quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
         response.headers.add("Warning", f'299 - "{quoted}"')
     return response

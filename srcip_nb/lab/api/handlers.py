@@ -24,6 +24,7 @@ from srcip_nb.lab.api.podlogs import PodLogs
 from srcip_nb.lab.api.preconditions import check_identity
 from srcip_nb.lab.api.schema import strict_errors, type_error
 from srcip_nb.lab.api.store import APPLY, PATCH_TYPES, STRATEGIC_MERGE_PATCH, Store
+from srcip_nb.lab.api.unsupported import unsupported
 from srcip_nb.lab.api.watching import answer_watch
 
 _OBJECT_FORMS = ("Table", "PartialObjectMetadata")
@@ -124,6 +125,7 @@ class Handlers:
         if target.resource.namespaced:
             metadata["namespace"] = target.namespace
         created = self.store.create(target.resource.name, obj, manager=chosen.manager, dry_run=chosen.dry_run)
+        warnings += unsupported(target.resource.kind, created)
         return object_answer(request, target.resource, created, form, 201, warnings)
 
     async def _update(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -147,6 +149,8 @@ class Handlers:
         )
         if target.subresource == "scale":
             return add_warnings(json_answer(request, updated, media=form.media), target.resource, warnings)
+        if not target.subresource:
+            warnings += unsupported(target.resource.kind, updated)
         return object_answer(request, target.resource, updated, form, warnings=warnings)
 
     async def _patch(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -188,6 +192,8 @@ class Handlers:
         )
         if target.subresource == "scale":
             return add_warnings(json_answer(request, patched, media=form.media), target.resource, warnings)
+        if not target.subresource:
+            warnings += unsupported(target.resource.kind, patched)
         return object_answer(request, target.resource, patched, form, 200 if existed else 201, warnings)
 
     def _check_applied(self, target: Target, config: object, findings: bodies.Findings, validation: str) -> list[str]:

@@ -50,9 +50,10 @@ def prepare_update(resource: Resource, new: JsonObject, old: JsonObject, subreso
     return new
 
 
-def count_generation(resource: Resource, new: JsonObject, old: JsonObject) -> None:
-    """Raise metadata.generation by one, in place, when what is wanted has changed."""
-    if resource.has_generation and _wanted(resource, new) != _wanted(resource, old):
+def count_generation(resource: Resource, new: JsonObject, old: JsonObject, subresource: str = "") -> None:
+    """Raise metadata.generation by one, in place, when what is wanted has changed; nobody wants through /status."""
+    is_wish = subresource != "status"
+    if resource.has_generation and is_wish and _wanted(resource, new) != _wanted(resource, old):
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
 

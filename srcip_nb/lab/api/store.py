@@ -28,6 +28,7 @@ from srcip_nb.lab.api.objects import JsonObject, copied, generated_name, in_orde
 from srcip_nb.lab.api.preconditions import check_current, check_identity, check_namespace, check_preconditions, is_same
 from srcip_nb.lab.api.resources import RESOURCES, Resource
 from srcip_nb.lab.api.scale import scale_of, scaled
+from srcip_nb.lab.api.unsupported import unsupported
 
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
@@ -181,8 +182,8 @@ class Store(Memory):
             return copied(version.obj if dry_run else self._commit(found, version.obj, version, removed=True))
         return copied(marked if dry_run else self._settle(found, marked, version))
 
-    def bind(self, namespace: str, name: str, node: str, *, manager: str = "kube-scheduler") -> JsonObject:
-        """Put a pod on a node, as pods/binding does: spec.nodeName and the condition PodScheduled.
+    def bind(self, namespace: str, name: str, node: str) -> JsonObject:
+        """Put a pod on a node, as pods/binding does: spec.nodeName and the condition PodScheduled, which nobody owns.
 
         Raises:
             ApiError: 404, 409 the pod is on a node already or is being deleted.
@@ -206,7 +207,6 @@ class Store(Memory):
             "lastTransitionTime": timestamp(self._clock()),
         }
         new["status"]["conditions"] = [*kept, scheduled]
-        _own(new, managed.updated(old.obj, new, manager, "Pod", "status"))
         return copied(self._commit(RESOURCES["pods"], new, old))
 
     # -- the steps of a write ----------------------------------------------------------------------------------------
@@ -233,6 +233,7 @@ class Store(Memory):
         if resource.name == "services":
             self._allocate(obj, None)
         _refuse_invalid(resource, obj, validation.validate_create(resource.kind, obj))
+        unsupported(resource.kind, obj)
         if self.peek(resource.name, metadata.get("namespace", ""), metadata["name"]):
             raise status.already_exists(resource.name, metadata["name"])
         metadata["uid"] = str(uuid.uuid4())
@@ -262,7 +263,9 @@ class Store(Memory):
         if resource.name == "services" and not subresource:
             self._allocate(new, old.obj)
         _refuse_invalid(resource, new, validation.validate_update(resource.kind, new, old.obj))
-        lifecycle.count_generation(resource, new, old.obj)
+        if not subresource:
+            unsupported(resource.kind, new)
+        lifecycle.count_generation(resource, new, old.obj, subresource)
         metadata["resourceVersion"] = old.obj["metadata"]["resourceVersion"]
         if is_same(new, old.obj):
             return copied(old.obj)

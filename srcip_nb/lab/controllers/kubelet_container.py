@@ -37,6 +37,9 @@ FIRST_BACK_OFF, LONGEST_BACK_OFF, GOOD_RUN = 10.0, 300.0, 600.0
 """Seconds: kubernetes v1.36.2 pkg/kubelet/kubelet.go (MaxCrashLoopBackOff, the decay is twice the longest)."""
 
 LISTENING_WITHIN = 0.5
+STARTED_WITHIN = 2.0
+"""Seconds after which a program that does not tell of its start counts as one that takes signals."""
+
 _BACK_OFF_SHOWN_AFTER = 1.0
 _DEFAULT_STOP_SIGNAL = "TERM"
 
@@ -306,6 +309,7 @@ class Container:
     def _after_end(self, state: Object) -> None:
         self._stop_caring()
         self._killing = None
+        self._listening.set()  # whoever waits for that need not wait any longer
         self.view.state, self.view.ready, self.view.started = state, False, False
         self._site.wake()
         if not self._should_start():
@@ -339,7 +343,31 @@ class Container:
         await self._run_pre_stop(grace)
         await self._stop(max(0.0, grace - (loop.time() - begun)))
 
+    async def stop_within(self, grace: float) -> None:
+        """End it in less time than `stop_for_good` was given; what is left of its preStop hook is not waited for."""
+        if self.is_running:
+            await self._stop(grace)
+
+    async def _until_it_takes_signals(self, grace: float) -> float:
+        """Let a program that has just been started come so far that a signal reaches it; the seconds that it took.
+
+        It is the first process of its pid namespace, and the kernel drops signals to such a one until it has a handler
+        for them (pid_namespaces(7)): nginx would go on, and be killed when the grace period is over.
+        """
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        patience = min(grace, self._started_time + STARTED_WITHIN - begun)
+        if self._listening.is_set() or patience <= 0:
+            return 0.0
+        listening = asyncio.ensure_future(self._listening.wait())
+        try:
+            await asyncio.wait({listening}, timeout=patience)
+        finally:
+            listening.cancel()
+        return loop.time() - begun
+
     async def _stop(self, grace: float) -> None:
+        grace = max(0.0, grace - await self._until_it_takes_signals(grace))
         signal = self._image.stop_signal if self._image else _DEFAULT_STOP_SIGNAL
         arguments = {"pod": self._agent_name, "container": self.name, "grace": grace, "signal": signal}
         # The end itself is told by the agent's `exited`, which comes before this answer. An error means that the pod

@@ -219,10 +219,18 @@ class PodWorker:
     async def _sync_containers(self, pod: Object) -> None:
         for container in self.init_containers:
             if not container.has_succeeded:
-                await container.sync(pod, self._view.pod_ip, self._configmap)
+                if not self._is_leaving():
+                    await container.sync(pod, self._view.pod_ip, self._configmap)
                 return
         for container in self.containers:  # in the spec's order, as a kubelet starts them
+            if self._is_leaving():
+                return
             await container.sync(pod, self._view.pod_ip, self._configmap)
+
+    def _is_leaving(self) -> bool:
+        """Whether the pod was deleted while it was worked on: nothing more of it is started."""
+        pod = self._stored()
+        return pod is None or is_terminating(pod)
 
     def container(self, name: str) -> Container | None:
         """The container of that name."""
@@ -239,8 +247,11 @@ class PodWorker:
     # -- its end -----------------------------------------------------------------------------------------------------
 
     async def _terminate(self, pod: Object) -> None:
-        """Stop the containers, within the grace period, and then take the pod out of the store."""
-        grace = float(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+        """Stop the containers, within the grace period, and then take the pod out of the store.
+
+        A second deletion with a shorter period shortens what is under way.
+        """
+        grace = _grace_of(pod)
         running = [c for c in [*self.containers, *self.init_containers] if c.is_running]
         stopping = asyncio.ensure_future(_all(c.stop_for_good(grace) for c in running))
         while not stopping.done():
@@ -248,11 +259,17 @@ class PodWorker:
             waking = asyncio.ensure_future(self._wake.wait())
             await asyncio.wait({stopping, waking}, return_when=asyncio.FIRST_COMPLETED)
             waking.cancel()
-            if self._stored() is None:  # deleted by force meanwhile: nobody waits for the containers any more
+            marked = self._stored()
+            if marked is None:  # deleted by force meanwhile: nobody waits for the containers any more
                 stopping.cancel()
                 await asyncio.gather(stopping, return_exceptions=True)
                 await self._remove()
                 return
+            if _grace_of(marked) < grace:
+                grace = _grace_of(marked)
+                stopping.cancel()
+                await asyncio.gather(stopping, return_exceptions=True)
+                stopping = asyncio.ensure_future(_all(c.stop_within(grace) for c in running))
         await stopping
         self._view.stopped = True
         self._write_status()
@@ -291,6 +308,10 @@ def _refusal(pod: Object) -> str:
     if any(c.get("restartPolicy") == "Always" for c in pod["spec"].get("initContainers") or []):
         return "the lab runs no sidecars (init containers with restartPolicy Always); make them containers of the pod"
     return ""
+
+
+def _grace_of(pod: Object) -> float:
+    return float(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
 
 
 async def _all(coroutines: Iterable[Awaitable[None]]) -> None:

@@ -125,9 +125,10 @@ class Probing:
         return False, f"dial tcp {address}:{port}: {reason}"
 
     async def run(self, argv: list[str], timeout: float) -> Outcome:
-        """Run a command in the pod; exit code 0 is success."""
+        """Run a command in the container; exit code 0 is success."""
         limited = ["timeout", "-s", "KILL", str(timeout), *argv]
-        done: dict[str, Any] = await self._agent.call("exec", host=self._pod, argv=limited, timeout=timeout + 5)
+        where = {"host": self._pod, "container": self._container["name"]}
+        done: dict[str, Any] = await self._agent.call("exec", **where, argv=limited, timeout=timeout + 5)
         if done["code"] == 0:
             return True, ""
         if done["code"] in (124, 137):

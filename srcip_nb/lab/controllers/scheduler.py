@@ -166,7 +166,7 @@ class Scheduler(Controller[Key]):
 
     def _bind(self, pod: Object, node: str) -> None:
         namespace, name = key_of(pod)
-        bound = self.store.bind(namespace, name, node, manager=_MANAGER)
+        bound = self.store.bind(namespace, name, node)
         message = f"Successfully assigned {namespace}/{name} to {node}"
         record(self.store, bound, "Scheduled", message, component=COMPONENT, host=_HOST, action="Binding")
 

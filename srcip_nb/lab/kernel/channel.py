@@ -25,7 +25,15 @@ Handler = Callable[[dict[str, Any]], None]
 
 
 class AgentError(LabError):
-    """The agent answered that a request cannot be done, or has ended."""
+    """The agent answered that a request cannot be done, or has ended.
+
+    Attributes:
+        code: 126 or 127, as a shell tells it, where a program could not be run; else None.
+    """
+
+    def __init__(self, cause: str, remedy: str = "", code: int | None = None) -> None:
+        super().__init__(cause, remedy)
+        self.code = code
 
 
 class Stream:
@@ -223,7 +231,7 @@ class Agent:
             if answer is None or answer.done():
                 return
             if "error" in message:
-                answer.set_exception(AgentError(message["error"]))
+                answer.set_exception(AgentError(message["error"], code=message.get("code")))
             else:
                 answer.set_result(message["result"])
 

@@ -2,7 +2,7 @@
 
     model, state       objects -> service ports, endpoints, and a Plan for each node: shared by every proxy mode
     iptables, ruleset  mode iptables: a Plan -> chains and rules; what changes between two sets of rules
-    node, nfacct       the rules of one node, loaded and taken away by the agent
+    node               the rules of one node, loaded and taken away by the agent
     health, conntrack  what a node answers to load balancers; UDP flows to forget
     vips               which Service has which address, and which node announces it
     render             `srcip-nb render-rules`

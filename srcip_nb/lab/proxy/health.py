@@ -20,11 +20,13 @@ METRICS_PORT = 10249
 
 
 class Answer(NamedTuple):
-    """An HTTP answer."""
+    """An HTTP answer: on one path, or with "" on all; on one address of the node, or with 0.0.0.0 on all."""
 
     status: int
     headers: dict[str, str]
     body: str
+    path: str = ""
+    address: str = "0.0.0.0"
 
 
 def health_check_port(entry: ServiceEntry) -> int:
@@ -82,9 +84,11 @@ def proxy_answer(synced_at: str, proxy_is_healthy: bool = True) -> Answer:
         "status": {"IPv4": {"lastUpdated": synced_at, "healthy": proxy_is_healthy}},
     }
     headers = {"Content-Type": "application/json", "X-Content-Type-Options": "nosniff"}
-    return Answer(200 if proxy_is_healthy else 503, headers, json.dumps(health, separators=(",", ":")))
+    body = json.dumps(health, separators=(",", ":"))
+    return Answer(200 if proxy_is_healthy else 503, headers, body, "/healthz")
 
 
 def mode_answer(mode: str) -> Answer:
     """Say which proxy mode runs, as `curl http://localhost:10249/proxyMode` shows it."""
-    return Answer(200, {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}, mode)
+    headers = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+    return Answer(200, headers, mode, "/proxyMode", "127.0.0.1")

@@ -9,12 +9,10 @@ One class for each mode, all with the same three verbs, so that controllers/prox
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from srcip_nb.errors import LabError
-from srcip_nb.lab.proxy import nfacct
 from srcip_nb.lab.proxy.iptables import CLUSTER_CIDR, NFACCT_COUNTERS, Features, Renderer
 from srcip_nb.lab.proxy.model import Node
 from srcip_nb.lab.proxy.ruleset import Ruleset, changes, from_text, ours
@@ -81,9 +79,12 @@ class IptablesNode:
         self._loaded: Ruleset | None = None
 
     async def _has_nfacct(self) -> bool:
-        program = [sys.executable, "-I", "-S", nfacct.__file__, *NFACCT_COUNTERS]
-        result = await self._agent.call("exec", host=self._node.name, argv=program, timeout=LOAD_TIMEOUT)
-        return bool(result["code"] == 0)
+        lines = [f"ip netns exec {self._node.name} nfacct add {name}\n" for name in NFACCT_COUNTERS]
+        try:
+            await self._agent.call("configure", text="".join(lines))
+        except LabError:  # a kernel without them; of an agent that is gone the next call tells
+            return False
+        return True
 
     async def _present(self) -> Ruleset:
         return ours(from_text(await run(self._agent, self._node.name, ["iptables-legacy-save"])))

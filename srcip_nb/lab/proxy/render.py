@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from srcip_nb.errors import LabError, ManifestError, UsageError
-from srcip_nb.lab.proxy import nfacct
+from srcip_nb.lab.agent import nfacct
 from srcip_nb.lab.proxy.iptables import CLUSTER_CIDR, NFACCT_COUNTERS, Features, iptables_rules
 from srcip_nb.lab.proxy.ruleset import as_text, from_text
 

@@ -1,6 +1,6 @@
 """Named packet counters in the kernel (nfacct), which kube-proxy's rules mention and which have to exist before them.
 
-A program of its own, on the standard library alone, so that it can be run in any network namespace:
+Also a program of its own, on the standard library alone, so that it can be run in any network namespace:
 `python3 -I -S nfacct.py NAME…` makes the counters there. It exits with 0 when all exist, with 1 when the kernel has no
 such counters. The tool nfacct(8) does the same, but few machines have it.
 """

@@ -1,0 +1,225 @@
+"""Choosing the world: the lab, or a real cluster; and the cluster under kubectl's words.
+
+    connect()                    the lab, started on first use
+    connect("kind-kind")         a context of a kubeconfig; so does SRCIP_CONTEXT=kind-kind
+
+``KUBECONFIG`` only says where contexts are looked up; it never chooses the world. What ``connect`` gives back is a
+``Cluster`` whose methods are the plain functions of the other modules: ``cluster.pods()`` is ``observe.pods(cluster)``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from srcip_nb.cluster import DEPLOYMENT, SERVICE, Cluster
+from srcip_nb.errors import LabError, UsageError
+from srcip_nb.rest import Rest, World, configuration_of, load_kubernetes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from srcip_nb.lab import Lab
+    from srcip_nb.lab.client import LabClient
+    from srcip_nb.logs_follow import Follower
+    from srcip_nb.policy import PolicyChange
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, as the API demands of a namespace
+
+
+class LessonCluster(Cluster):
+    """A cluster under kubectl's words: each method is the plain function of that name, imported on first use."""
+
+    def apply(self, *manifests: Any) -> pd.DataFrame:
+        """Create or change objects; without manifests, the lesson's four: see ``apply.apply``."""
+        from srcip_nb.apply import apply
+
+        return apply(self, *manifests)
+
+    def wait_ready(self, timeout: float = 60.0) -> pd.DataFrame:
+        """Wait for the rollout of the lesson's Deployment and its Service's address: see ``rollout.wait_ready``."""
+        from srcip_nb.rollout import wait_ready
+
+        return wait_ready(self, timeout)
+
+    def delete(self, *, wait: bool = True, timeout: float = 60.0) -> pd.DataFrame:
+        """Delete what this project created in the namespace, and the namespace: see ``apply.delete``."""
+        from srcip_nb.apply import delete
+
+        return delete(self, wait=wait, timeout=timeout)
+
+    def nodes(self) -> pd.DataFrame:
+        """``kubectl get nodes -o wide``: see ``observe.nodes``."""
+        from srcip_nb.observe import nodes
+
+        return nodes(self)
+
+    def pods(self) -> pd.DataFrame:
+        """``kubectl get pods -o wide``: see ``observe.pods``."""
+        from srcip_nb.observe import pods
+
+        return pods(self)
+
+    def service(self) -> pd.DataFrame:
+        """``kubectl get service -o wide``: see ``observe.service``."""
+        from srcip_nb.observe import service
+
+        return service(self)
+
+    def endpoints(self) -> pd.DataFrame:
+        """Which pods a Service sends to, one row each: see ``observe.endpoints``."""
+        from srcip_nb.observe import endpoints
+
+        return endpoints(self)
+
+    def events(self) -> pd.DataFrame:
+        """``kubectl get events``, the newest last: see ``observe.events``."""
+        from srcip_nb.observe import events
+
+        return events(self)
+
+    def policy(self, value: str, service: str = SERVICE) -> PolicyChange:
+        """Set externalTrafficPolicy and return when it is in force: see ``policy.policy``."""
+        from srcip_nb.policy import policy
+
+        return policy(self, value, service)
+
+    def scale(self, replicas: int, deployment: str = DEPLOYMENT) -> pd.DataFrame:
+        """Set the number of pods and return them when requests meet just these: see ``scale.scale``."""
+        from srcip_nb.scale import scale
+
+        return scale(self, replicas, deployment)
+
+    def health(self, service: str = SERVICE) -> pd.DataFrame:
+        """What every node answers on the Service's health check node port: see ``health.health``."""
+        from srcip_nb.health import health
+
+        return health(self, service)
+
+    def clients(self) -> pd.DataFrame:
+        """The hosts from which ``visit`` can start: see ``clients.clients``."""
+        from srcip_nb.clients import clients
+
+        return clients(self)
+
+    def visit(self, n: int = 20, client: str | None = None, **options: Any) -> pd.DataFrame:
+        """Send requests and return one row for each: see ``traffic.visit``."""
+        from srcip_nb.traffic import visit
+
+        return visit(self, n, client, **options)
+
+    def logs(self, *args: Any, **options: Any) -> pd.DataFrame:
+        """The pods' logs as typed rows: see ``logs.logs``."""
+        from srcip_nb.logs import logs
+
+        return logs(self, *args, **options)
+
+    def follow(self, *args: Any, **options: Any) -> Follower:
+        """The pods' logs as they are written, new pods' too: see ``logs_follow.follow``."""
+        from srcip_nb.logs_follow import follow
+
+        return follow(self, *args, **options)
+
+    def addresses(self) -> pd.DataFrame:
+        """Whose address is it: see ``addresses.addresses``."""
+        from srcip_nb.addresses import addresses
+
+        return addresses(self)
+
+
+def connect(
+    context: str | None = None,
+    *,
+    lab: str | dict[str, Any] | Lab | LabClient | None = None,
+    namespace: str = "seminar",
+    quiet: bool = False,
+) -> LessonCluster:
+    """Choose the world and say which it is.
+
+    A context named here, else one named by ``SRCIP_CONTEXT``, else the lab: the one that runs for this notebook, or a
+    new one.
+
+    Args:
+        context: name of a context of a kubeconfig.
+        lab: a certain lab: its name, a running ``Lab``, or settings for it such as ``{"workers": 3}``.
+        namespace: where the lesson's objects are.
+        quiet: do not print the line that says which world was chosen.
+
+    Raises:
+        UsageError: no such context or lab, or a name that cannot be a namespace; nothing was started.
+        LabError: this machine cannot run a lab.
+        ClusterError: the API server does not answer, or does not accept the credentials.
+    """
+    if not _DNS_LABEL.fullmatch(namespace):
+        raise UsageError(f"{namespace!r} cannot be a namespace", "Use up to 63 of a-z, 0-9 and '-', such as 'seminar'")
+    if context and lab is not None:
+        raise UsageError("a context and a lab were asked for at once", "Give connect() one of the two")
+    if not context and lab is None:
+        context = os.environ.get("SRCIP_CONTEXT")
+    cluster = _real_cluster(context, namespace) if context else _lab_cluster(lab, namespace)
+    if not quiet:
+        print(f"{cluster.world}: {cluster.server}, Kubernetes {cluster.version}, namespace {namespace!r}")
+    return cluster
+
+
+def _real_cluster(context: str, namespace: str) -> LessonCluster:
+    from srcip_nb.lab.client import LabClient
+
+    paths = os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
+    contexts = _contexts(paths)
+    if context not in contexts:
+        raise UsageError(
+            f"no context {context!r} in {paths}; there are: {', '.join(contexts) or 'none'}",
+            "See them with: kubectl config get-contexts; or connect() without a context for the lab",
+        )
+    rest = Rest(configuration_of(paths, context), World("context", context))
+    for path in paths.split(os.pathsep):
+        found = LabClient.from_kubeconfig(path)
+        if found and found.url == rest.configuration.host:
+            return LessonCluster(
+                Rest(configuration_of(path, None, proxy=False), World("lab", found.name)), namespace, found
+            )
+    return LessonCluster(rest, namespace)
+
+
+def _contexts(paths: str) -> list[str]:
+    load_kubernetes()
+    from kubernetes import config
+
+    try:
+        found, _ = config.list_kube_config_contexts(paths)
+    except config.ConfigException as error:
+        raise UsageError(
+            f"there is no usable kubeconfig at {paths} ({error})",
+            "Set KUBECONFIG to its path; or connect() without a context for the lab",
+        ) from error
+    return [entry["name"] for entry in found]
+
+
+def _lab_cluster(lab: str | dict[str, Any] | Lab | LabClient | None, namespace: str) -> LessonCluster:
+    from srcip_nb.lab.client import LabClient
+
+    client: LabClient
+    if isinstance(lab, LabClient):
+        client = lab
+    elif isinstance(lab, str):
+        client = _running_lab(lab)
+    elif lab is None or isinstance(lab, dict):
+        from srcip_nb.lab.lifecycle import ensure_lab
+
+        client = ensure_lab(**(lab or {}))
+    else:
+        client = lab.client
+    configuration = configuration_of(str(client.kubeconfig), None, proxy=False)
+    return LessonCluster(Rest(configuration, World("lab", client.name)), namespace, client)
+
+
+def _running_lab(name: str) -> LabClient:
+    from srcip_nb.lab.lifecycle import client_of
+    from srcip_nb.lab.state import find_lab
+
+    record = find_lab(name)
+    if record is None:
+        raise LabError(f"no lab named {name!r} runs", f"Start it: srcip-nb lab up --name {name}")
+    return client_of(record)
