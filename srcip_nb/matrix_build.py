@@ -108,7 +108,9 @@ def _not_ready(own: Cluster, labels: str) -> str:
         conditions = pod.get("status", {}).get("conditions") or []
         return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
-    return ", ".join(f"{pod['metadata']['name']} is not ready" for pod in own.list("pods", labels=labels) if not is_ready(pod))
+    return ", ".join(
+        f"{pod['metadata']['name']} is not ready" for pod in own.list("pods", labels=labels) if not is_ready(pod)
+    )
 
 
 def _no_slices(own: Cluster, expected: dict[str, Any]) -> str:
