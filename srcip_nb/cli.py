@@ -202,8 +202,7 @@ def _add_matrix(commands: Any) -> None:
 
 
 def _matrix(arguments: argparse.Namespace) -> int:
-    from srcip_nb import report
-    from srcip_nb import connect
+    from srcip_nb import connect, report
     from srcip_nb.judge import DIFFERS
     from srcip_nb.lab import Lab
     from srcip_nb.matrix import matrix
