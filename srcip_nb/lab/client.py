@@ -69,6 +69,24 @@ class LabClient:
         """The hosts by name, role (router, control-plane, worker, client) and address."""
         return self._json("GET", "/lab/v1/hosts")["hosts"]
 
+    def proxy_mode(self, mode: str | None = None) -> str:
+        """Tell kube-proxy's mode, or change it on the running lab.
+
+        Every node gets the new rules before the old ones go, so requests go on meanwhile.
+
+        Args:
+            mode: "iptables" or "nftables"; None only asks.
+
+        Returns:
+            The mode that is in force on every node.
+
+        Raises:
+            LabError: there is no such mode, or a node's kernel did not take the rules; then the mode is as it was.
+        """
+        if mode is None:
+            return self._json("GET", "/lab/v1/proxy-mode")["mode"]
+        return self._json("POST", "/lab/v1/proxy-mode", {"mode": mode})["mode"]
+
     def exec(self, host: str, argv: Sequence[str], stdin: str | None = None, timeout: float = 60) -> Completed:
         """Run a command of the machine in a host or pod and wait for its end.
 

@@ -6,6 +6,8 @@
     POST /lab/v1/exec     a command, its end awaited
     GET  /lab/v1/open     a command with its streams, over a websocket
     POST /lab/v1/visit    requests from a host; one JSON line for each batch that ended
+    GET  /lab/v1/proxy-mode    kube-proxy's mode, and how each node stands
+    POST /lab/v1/proxy-mode    {"mode": ...}: change over, every node awaited
 
 A websocket message is one byte for the stream (``streams.py``) and then its bytes.
 """
@@ -21,9 +23,12 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from srcip_nb.lab.api.status import ApiError, bad_request, not_found
+from srcip_nb.errors import NotFinishedError
+from srcip_nb.lab.api.status import ApiError, bad_request, internal_error, not_found
 from srcip_nb.lab.api.store import Store
+from srcip_nb.lab.controllers.proxy import Proxy
 from srcip_nb.lab.kernel import Agent, AgentError
+from srcip_nb.lab.spec import PROXY_MODES
 from srcip_nb.lab.streams import EXIT, RESIZE, SIGNAL, STDERR, STDIN, STDOUT
 from srcip_nb.lab.topology import Topology
 
@@ -33,10 +38,13 @@ NO_EXIT_CODE = 255  # the command did not come to an end of its own; ssh(1) tell
 class Console:
     """The lab's own routes, over one agent."""
 
-    def __init__(self, agent: Agent, store: Store, topology: Topology, info: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, agent: Agent, store: Store, topology: Topology, proxy: Proxy, info: Callable[[], dict[str, Any]]
+    ) -> None:
         self.agent = agent
         self.store = store
         self.topology = topology
+        self.proxy = proxy
         self.info = info
 
     def add_routes(self, app: web.Application) -> None:
@@ -47,6 +55,8 @@ class Console:
         app.router.add_post("/lab/v1/exec", self._exec)
         app.router.add_get("/lab/v1/open", self._open)
         app.router.add_post("/lab/v1/visit", self._visit)
+        app.router.add_get("/lab/v1/proxy-mode", self._proxy_status)
+        app.router.add_post("/lab/v1/proxy-mode", self._set_proxy_mode)
 
     async def _info(self, request: web.Request) -> web.Response:
         return web.json_response(self.info())
@@ -99,6 +109,24 @@ class Console:
             await response.write(json.dumps({"error": error.cause}).encode() + b"\n")
         await response.write_eof()
         return response
+
+    async def _proxy_status(self, request: web.Request) -> web.Response:
+        return web.json_response(self.proxy.status())
+
+    async def _set_proxy_mode(self, request: web.Request) -> web.Response:
+        asked = (await request.json()).get("mode")
+        before = self.proxy.mode
+        if asked not in PROXY_MODES:
+            raise bad_request(f"there is no proxy mode {asked!r}; take one of {', '.join(PROXY_MODES)}")
+        if asked != before:
+            self.proxy.mode = asked
+        try:
+            await self.proxy.wait_in_force(1)  # a change over begins at 0
+        except NotFinishedError as error:
+            # A kernel or machine that cannot do it keeps what it had: the old rules are there until the new ones are.
+            self.proxy.mode = before
+            raise internal_error(f"the proxy mode is still {before}: {error.cause}") from error
+        return web.json_response(self.proxy.status())
 
     async def _open(self, request: web.Request) -> web.WebSocketResponse:
         host = self.find_host(request.query.get("host", ""))

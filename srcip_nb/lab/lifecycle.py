@@ -152,7 +152,7 @@ class Lab:
         workers: number of worker nodes, 1 to 50.
         clients: number of hosts outside the cluster.
         cni: the pod network, ``calico``, ``flannel`` or ``ptp``.
-        proxy_mode: kube-proxy's mode.
+        proxy_mode: kube-proxy's mode to begin with, ``iptables`` or ``nftables``.
         name: how other commands call it; made up from the process number if left out.
         kernel: where the kernel comes from.
 
@@ -202,6 +202,10 @@ class Lab:
         if self._client is None:
             raise LabError(f"lab {self.name!r} is not running", "Use it inside its block: with Lab() as lab: …")
         return self._client
+
+    def proxy_mode(self, mode: str | None = None) -> str:
+        """Tell kube-proxy's mode, or change it: see ``LabClient.proxy_mode``."""
+        return self.client.proxy_mode(mode)
 
     @property
     def record(self) -> LabRecord:

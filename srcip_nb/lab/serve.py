@@ -19,6 +19,7 @@ from srcip_nb.lab.api.server import make_app
 from srcip_nb.lab.api.store import Store
 from srcip_nb.lab.console import Console
 from srcip_nb.lab.controllers import run_controllers
+from srcip_nb.lab.controllers.proxy import Proxy
 from srcip_nb.lab.kernel import Agent
 from srcip_nb.lab.spec import LabSpec
 from srcip_nb.lab.topology import Topology, masquerade_rules, topology, topology_text
@@ -27,12 +28,13 @@ from srcip_nb.lab.topology import Topology, masquerade_rules, topology, topology
 class Served:
     """A lab that answers: where, with which certificate and token."""
 
-    def __init__(self, url: str, ca_pem: bytes, token: str, store: Store, topology: Topology) -> None:
+    def __init__(self, url: str, ca_pem: bytes, token: str, store: Store, topology: Topology, proxy: Proxy) -> None:
         self.url = url
         self.ca_pem = ca_pem
         self.token = token
         self.store = store
         self.topology = topology
+        self.proxy = proxy
 
     async def nodes_ready(self) -> None:
         """Return when every node of the topology is Ready."""
@@ -56,24 +58,24 @@ async def serve(spec: LabSpec, agent: Agent) -> AsyncIterator[Served]:
     await _build_network(agent, hosts)
     store, podlogs, token = Store(), PodLogs(), secrets.token_urlsafe(32)
 
+    proxy = Proxy(store, agent, hosts, spec.proxy_mode)
+
     def info() -> dict[str, Any]:
-        return {**spec.to_dict(), "kernel": agent.ready, "agentPid": agent.pid}
+        return {**spec.to_dict(), "proxy_mode": proxy.mode, "kernel": agent.ready, "agentPid": agent.pid}
 
     app = make_app(store, token, podlogs)
-    Console(agent, store, hosts, info).add_routes(app)
+    Console(agent, store, hosts, proxy, info).add_routes(app)
     authority = trustme.CA(organization_name="srcip-nb lab")
     listening = _listen(spec.port)
     url = f"https://127.0.0.1:{listening.getsockname()[1]}"
     controllers = asyncio.ensure_future(
-        run_controllers(
-            store, agent, hosts, podlogs, proxy_mode=spec.proxy_mode, ca_pem=authority.cert_pem.bytes().decode()
-        )
+        run_controllers(store, agent, hosts, podlogs, proxy, ca_pem=authority.cert_pem.bytes().decode())
     )
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.SockSite(runner, listening, ssl_context=_tls(authority)).start()
-        yield Served(url, authority.cert_pem.bytes(), token, store, hosts)
+        yield Served(url, authority.cert_pem.bytes(), token, store, hosts, proxy)
     finally:
         controllers.cancel()
         await asyncio.gather(controllers, return_exceptions=True)

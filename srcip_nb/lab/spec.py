@@ -9,7 +9,7 @@ from typing import Any
 from srcip_nb.errors import UsageError
 
 CNIS = ("calico", "flannel", "ptp")
-PROXY_MODES = ("iptables",)
+PROXY_MODES = ("iptables", "nftables")
 KERNELS = ("auto", "root")
 MAX_WORKERS = 50
 DEFAULT_NAME = "lab"
@@ -26,7 +26,7 @@ class LabSpec:
         workers: how many worker nodes, 1 to 50.
         clients: how many hosts outside the cluster send requests, 1 to 20.
         cni: the pod network, ``calico``, ``flannel`` or ``ptp``; it decides which address a masqueraded packet gets.
-        proxy_mode: kube-proxy's mode.
+        proxy_mode: kube-proxy's mode, ``iptables`` or ``nftables``; a running lab can change it.
         kernel: where the lab's kernel comes from; ``auto`` takes the first that works here.
         port: TCP port of the API on 127.0.0.1, 0 for any free one.
 

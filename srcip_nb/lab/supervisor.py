@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,22 +104,27 @@ class _Supervisor:
             agent = await booting
             served = await parts.enter_async_context(serve(self.spec, agent))
             self._write_files(served.url, served.ca_pem, served.token)
+            served.proxy.on_mode = lambda mode: self._write_record(served.url, replace(self.spec, proxy_mode=mode))
             await asyncio.wait_for(served.nodes_ready(), NODES_READY_WITHIN)
             _tell(ready, {"ready": {"url": served.url}})
             print(f"the lab's kernel process has ended: {await agent.closed}", file=sys.stderr)
 
     def _write_files(self, url: str, ca_pem: bytes, token: str) -> None:
-        supervisor = Process.of(os.getpid())
-        if supervisor is None:
-            raise LabError("/proc is not readable", "Mount /proc; a lab needs it to know its own processes.")
         path = self.directory / "kubeconfig"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(kubeconfig_text(kubeconfig(self.spec.name, url, ca_pem, token)))
+        self._write_record(url, self.spec)
+
+    def _write_record(self, url: str, spec: LabSpec) -> None:
+        """Tell other commands what this lab is; its proxy mode may change while it runs."""
+        supervisor = Process.of(os.getpid())
+        if supervisor is None:
+            raise LabError("/proc is not readable", "Mount /proc; a lab needs it to know its own processes.")
         write_record(
             LabRecord(
-                name=self.spec.name,
+                name=spec.name,
                 directory=self.directory,
-                spec=self.spec.to_dict(),
+                spec=spec.to_dict(),
                 supervisor=supervisor,
                 owner=self.owner,
                 created=self.created,

@@ -21,6 +21,7 @@ body           str     the first 200 bytes, as text
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -268,6 +269,9 @@ class Visitor:
         channel = exchange.socket
         if channel is not None:
             self._open.pop(channel.fileno(), None)
+            # Closing alone is not enough: a program that another thread starts just now still has a copy of the socket.
+            with contextlib.suppress(FileNotFoundError):
+                self._epoll.unregister(channel.fileno())
             channel.close()
             exchange.socket = None
         exchange.error = error

@@ -1,15 +1,16 @@
 r"""The agent's end of the wire: one JSON object a line, both ways.
 
     host -> agent    {"id": 1, "op": "exec", ...}\n         a request
-                     &PIECE\n                               a piece (3000 bytes or less) of a request that is longer
-    agent -> host    +\n                                    a line from the host was read: the next may come
+                     &PIECE\n                               a piece of a request that is longer than a piece may be
+    agent -> host    {"ready": {"piece": 60000, ...}}\n     once, first; a piece is this long or shorter
+                     +\n                                    a line from the host was read: the next may come
                      {"id": 1, "event": {...}}\n            any number while a request runs
                      {"id": 1, "result": ...}\n             its end, or
                      {"id": 1, "error": "one sentence"}\n    and "code": 126 or 127 where no program could be run
                      {"event": "log", ...}\n                what belongs to no request
 
-Every line from the host is answered ``+`` before the host sends the next one. A pipe does not need that; the serial
-line of a User Mode Linux does: it stops for ever once its 4096 byte buffer has been nearly full.
+Every line from the host is answered ``+`` before the host sends the next one. A pipe does not need that, and takes long
+pieces; the serial line of a User Mode Linux does: it stops for ever once its 4096 byte buffer has been nearly full.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-PIECE = 3000
+PIECE_OF_SERIAL_LINE, PIECE_OF_PIPE = 3000, 60000
 
 
 class RequestError(Exception):
@@ -46,6 +47,11 @@ class Wire:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._lock = threading.Lock()
+
+    @property
+    def piece(self) -> int:
+        """Bytes that the host may send before it waits."""
+        return PIECE_OF_SERIAL_LINE if os.isatty(self._read_fd) else PIECE_OF_PIPE
 
     def requests(self) -> Iterator[dict[str, Any]]:
         """Read requests until the host closes its end; lines that are no request are answered with an error."""

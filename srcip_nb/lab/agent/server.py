@@ -60,7 +60,7 @@ def main() -> int:
         "programs": [name for name in PROGRAMS if shutil.which(name, path=PATH)],
     }
     server = Server(wire, Operations(wire.send, has_overlay=bool(features["overlay"])))
-    wire.send({"ready": {"kernel": os.uname().release, "features": features}})
+    wire.send({"ready": {"kernel": os.uname().release, "features": features, "piece": wire.piece}})
     try:
         server.serve()
     except BaseException:

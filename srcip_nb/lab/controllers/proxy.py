@@ -10,11 +10,15 @@ Event, answers its health checks with 503, and is tried again every second.
 
 `Proxy.in_force` is the resourceVersion of the state that every node holds: who changed a Service waits with
 `wait_in_force(resourceVersion)`.
+
+Set `Proxy.mode` while it runs, and every node changes over without losing a request: it has both modes' rules for a
+moment, then the old ones go. ConfigMap kube-system/kube-proxy tells the mode, as on a cluster made by kubeadm.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +48,13 @@ LOOK_AFTER = 30.0
 
 COMPONENT = "kube-proxy"
 
+_CONFIGURATION = """\
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+clusterCIDR: {cluster_cidr}
+kind: KubeProxyConfiguration
+mode: {mode}
+"""
+
 
 @dataclass
 class _OnNode:
@@ -53,6 +64,7 @@ class _OnNode:
         node: as the rules were written for it.
         mode: name of the mode.
         proxy: the mode at work.
+        retired: modes that were at work before, by name, whose rules are still to go.
         answers: open ports and what they answer.
         udp_changed: flows are to be looked through after the next load.
         error: why the last sync failed; "" if it did not.
@@ -62,6 +74,7 @@ class _OnNode:
     node: Node
     mode: str
     proxy: NodeProxy
+    retired: dict[str, NodeProxy] = field(default_factory=dict)
     answers: dict[int, Answer] = field(default_factory=dict)
     udp_changed: bool = False
     error: str = ""
@@ -78,6 +91,10 @@ class Proxy:
         mode: proxy mode, one of `proxy.node.MODES`.
         cluster_cidr: the pods' addresses.
 
+    Attributes:
+        in_force: resourceVersion of the state that every node holds; 0 before the first sync and during a change over.
+        on_mode: called with the mode's name when every node has changed over.
+
     Raises:
         UsageError: there is no such mode.
     """
@@ -91,6 +108,7 @@ class Proxy:
         cluster_cidr: str = CLUSTER_CIDR,
     ) -> None:
         self.in_force = 0
+        self.on_mode: Callable[[str], None] | None = None
         self._store = store
         self._agent = agent
         self._hosts = topology.nodes
@@ -98,6 +116,7 @@ class Proxy:
         self._services = ServiceMap()
         self._udp: set[ServiceKey] = set()
         self._on_node: dict[str, _OnNode] = {}
+        self._told_mode = ""
         self._due = asyncio.Event()
         self._synced = asyncio.Condition()
         self.mode = mode
@@ -177,26 +196,45 @@ class Proxy:
         self._udp = (self._udp - changed) | udp
         await asyncio.gather(*(self._sync_node(host.name, host.address, mode, udp_changed) for host in self._hosts))
         if mode == self._mode and not any(it.error for it in self._on_node.values()):
+            self._tell_mode(mode)
             async with self._synced:
                 self.in_force = revision
                 self._synced.notify_all()
 
+    def _tell_mode(self, mode: str) -> None:
+        """Once for each mode that all nodes have, write the ConfigMap and call whoever wants to know."""
+        if mode == self._told_mode or not self._store.peek("namespaces", "", "kube-system"):
+            return
+        self._told_mode = mode
+        config = kube_proxy_configmap(mode, self._cluster_cidr)
+        if self._store.peek("configmaps", "kube-system", COMPONENT):
+            self._store.update("configmaps", config)
+        else:
+            self._store.create("configmaps", config)
+        if self.on_mode:
+            self.on_mode(mode)
+
     async def _sync_node(self, name: str, address: str, mode: str, udp_changed: bool) -> None:
         obj = self._store.peek("nodes", "", name)
         node = Node.from_object(obj) if obj else Node(name, address)
-        it, before = self._on_node.get(name), None
+        it = self._on_node.get(name)
         if it is None:
             it = self._on_node[name] = _OnNode(node, mode, MODES[mode](self._agent, node, self._cluster_cidr))
             if obj:
                 record(self._store, obj, "Starting", "", component=COMPONENT, host=name)
-        elif (it.node, it.mode) != (node, mode):
-            before = it.proxy if it.mode != mode else None
-            it.node, it.mode, it.proxy = node, mode, MODES[mode](self._agent, node, self._cluster_cidr)
+        elif it.mode != mode:
+            it.retired[it.mode] = it.proxy
+            # Back to a mode whose rules have not gone yet: they must not go now.
+            has_rules = mode in it.retired
+            it.proxy = it.retired.pop(mode) if has_rules else MODES[mode](self._agent, node, self._cluster_cidr)
+            it.mode = mode
+        it.node = it.proxy.node = node
         it.udp_changed |= udp_changed
         try:
             loaded = await it.proxy.sync(self._services)
-            if before is not None:
-                await before.remove()
+            for retired in list(it.retired):
+                await it.retired[retired].remove()
+                del it.retired[retired]
             if it.udp_changed:
                 await self._forget_stale_flows(name)
                 it.udp_changed = False
@@ -254,6 +292,11 @@ class Proxy:
             )
 
 
-async def run_proxy(store: Store, agent: CallsAgent, topology: Topology, mode: str = "iptables") -> None:
-    """Run kube-proxy for all nodes until cancelled; `Proxy` is for whoever wants to ask it something meanwhile."""
-    await Proxy(store, agent, topology, mode).run()
+def kube_proxy_configmap(mode: str, cluster_cidr: str = CLUSTER_CIDR) -> dict[str, Any]:
+    """Write the ConfigMap in which kubeadm keeps kube-proxy's configuration: data key config.conf, field mode."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": COMPONENT, "namespace": "kube-system", "labels": {"app": COMPONENT}},
+        "data": {"config.conf": _CONFIGURATION.format(mode=mode, cluster_cidr=cluster_cidr)},
+    }

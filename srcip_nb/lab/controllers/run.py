@@ -21,6 +21,7 @@ from srcip_nb.lab.topology import SERVICE_CIDR, Topology
 
 if TYPE_CHECKING:
     from srcip_nb.lab.api.store import Store
+    from srcip_nb.lab.controllers.proxy import Proxy
     from srcip_nb.lab.kernel import Agent
 
 Part = tuple[str, Callable[[], Awaitable[None]]]
@@ -31,8 +32,8 @@ async def run_controllers(
     agent: Agent,
     topology: Topology,
     podlogs: PodLogs,
+    proxy: Proxy,
     *,
-    proxy_mode: str = "iptables",
     ca_pem: str = "",
 ) -> None:
     """Fill the store with what every cluster holds, then run every controller until cancelled.
@@ -45,17 +46,16 @@ async def run_controllers(
         agent: the kernel's part.
         topology: the hosts, already built.
         podlogs: where the containers' lines go.
-        proxy_mode: kube-proxy's mode.
+        proxy: kube-proxy, not yet running.
         ca_pem: the API's certificate, for kube-root-ca.crt.
     """
     from srcip_nb.lab.controllers.loadbalancer import run_loadbalancer
-    from srcip_nb.lab.controllers.proxy import run_proxy
 
     fill(store, topology, kernel=str(agent.ready.get("kernel", "")))
     parts = [
         *object_controllers(store, topology, ca_pem=ca_pem),
         ("kubelet", Kubelet(store, agent, topology, podlogs).run),
-        ("kube-proxy", lambda: run_proxy(store, agent, topology, proxy_mode)),
+        ("kube-proxy", proxy.run),
         ("load balancer", lambda: run_loadbalancer(store, agent, topology)),
     ]
     await keep_all_running(parts)

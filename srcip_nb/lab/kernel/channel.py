@@ -1,8 +1,8 @@
 r"""The host's end of the wire to an agent: requests out, answers and events in, for asyncio.
 
-A request longer than 3000 bytes goes in pieces (``&PIECE\n``), and every line waits for the agent's ``+`` to the line
-before: a serial line of User Mode Linux stops for ever when its buffer fills. One task writes, one reads, so any number
-of requests may be under way at once.
+A long request goes in pieces (``&PIECE\n``), and every line waits for the agent's ``+`` to the line before: a serial
+line of User Mode Linux stops for ever when its buffer fills. How long a piece may be the agent says in its first line.
+One task writes, one reads, so any number of requests may be under way at once.
 """
 
 from __future__ import annotations
@@ -179,7 +179,8 @@ class Agent:
     async def _write(self) -> None:
         while True:
             line = await self._lines.get()
-            pieces = [line[at : at + PIECE] for at in range(0, len(line), PIECE)]
+            length = self.ready.get("piece", PIECE)
+            pieces = [line[at : at + length] for at in range(0, len(line), length)]
             for number, piece in enumerate(pieces, start=1):
                 await self._may_send.acquire()
                 is_last = number == len(pieces)

@@ -1,8 +1,8 @@
 """`srcip-nb render-rules`: what a node would load for the objects in some files.
 
 As generated, or loaded into an empty network namespace of its own and read back: what the kernel took it for. Both in
-the form of iptables-save, sorted alike, so that they can be held against each other, against another node's, or against
-`iptables-save` of a real node.
+the form of iptables-save, or of `nft -s list ruleset`, sorted alike, so that they can be held against each other,
+against another node's, or against what a real node prints.
 """
 
 from __future__ import annotations
@@ -12,37 +12,39 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from srcip_nb.errors import LabError, ManifestError, UsageError
 from srcip_nb.lab.agent import nfacct
+from srcip_nb.lab.proxy import nfttable, ruleset
 from srcip_nb.lab.proxy.iptables import CLUSTER_CIDR, NFACCT_COUNTERS, Features, iptables_rules
-from srcip_nb.lab.proxy.ruleset import as_text, from_text
-
-MODES = ("iptables",)
-"""Proxy modes that can be rendered."""
+from srcip_nb.lab.proxy.nftables import TABLE_IPV6, nftables_rules
 
 KINDS = ("Node", "Service", "EndpointSlice")
 """What rules are made from; Services need their clusterIP and status: as `kubectl get -o yaml` prints them."""
 
 _TABLES = ("mangle", "filter", "nat")
 _NO_NFACCT = 70
-_LOAD = """
+_LOAD_IPTABLES = """
 if [ -n "$3" ]; then
     "$1" -I -S "$2" $3
     case $? in 0) ;; 1) exit 70 ;; *) exit 71 ;; esac
 fi
 "$4" && "$5"
 """
+_LOAD_NFTABLES = '"$1" -f - && "$1" -s list ruleset'
+
+Objects = dict[str, list[dict[str, Any]]]
+"""Objects by kind."""
 
 
 def _note(text: str) -> None:
     print(f"srcip-nb: {text}", file=sys.stderr)
 
 
-def read_objects(files: Iterable[str | os.PathLike[str]]) -> dict[str, list[dict[str, Any]]]:
+def read_objects(files: Iterable[str | os.PathLike[str]]) -> Objects:
     """Read YAML or JSON files, of several documents or Lists, into objects by kind.
 
     What no rule is made from is left out, and said so on standard error.
@@ -54,7 +56,7 @@ def read_objects(files: Iterable[str | os.PathLike[str]]) -> dict[str, list[dict
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    found: Objects = {kind: [] for kind in KINDS}
     ignored: set[str] = set()
 
     def take(document: Any, file: str) -> None:
@@ -110,25 +112,14 @@ def _tool(name: str, package: str) -> str:
     return found
 
 
-def _in_empty_namespace(text: str, counters: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Load text in a new network namespace and print what is then there; the namespace goes with the child."""
+def _in_empty_namespace(script: str, *arguments: str, text: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script in a new network namespace, with text as its input; the namespace goes with the child."""
     unshare = _tool("unshare", "util-linux")
-    script = [
-        "/bin/sh",
-        "-c",
-        _LOAD,
-        "load",
-        sys.executable,
-        nfacct.__file__,
-        " ".join(counters),
-        _tool("iptables-legacy-restore", "iptables"),
-        _tool("iptables-legacy-save", "iptables"),
-    ]
     with tempfile.TemporaryDirectory(prefix="srcip-nb-") as folder:
         environment = {**os.environ, "XTABLES_LOCKFILE": f"{folder}/xtables.lock"}
         for namespaces in (["--net"], ["--user", "--map-root-user", "--net"]):
             result = subprocess.run(
-                [unshare, *namespaces, *script],
+                [unshare, *namespaces, "/bin/sh", "-c", script, "load", *arguments],
                 input=text,
                 env=environment,
                 capture_output=True,
@@ -143,18 +134,52 @@ def _in_empty_namespace(text: str, counters: Sequence[str]) -> subprocess.Comple
     )
 
 
-def _loaded(text: str, text_without_nfacct: str) -> str:
-    result = _in_empty_namespace(text, NFACCT_COUNTERS)
+def _printed(result: subprocess.CompletedProcess[str]) -> str:
+    if result.returncode:
+        message = " ".join(result.stderr.split()) or f"exit code {result.returncode}"
+        raise LabError(f"the kernel did not take the rules: {message}", "leave out --loaded to see them as generated")
+    return result.stdout
+
+
+def _iptables(objects: Objects, node: str, cluster_cidr: str, loaded: bool) -> str:
+    services, slices, nodes = objects["Service"], objects["EndpointSlice"], objects["Node"]
+
+    def text(features: Features) -> str:
+        return iptables_rules(services, slices, nodes, node, cluster_cidr=cluster_cidr, features=features)
+
+    def load(counters: Sequence[str], rules: str) -> subprocess.CompletedProcess[str]:
+        restore = _tool("iptables-legacy-restore", "iptables")
+        save = _tool("iptables-legacy-save", "iptables")
+        arguments = (sys.executable, nfacct.__file__, " ".join(counters), restore, save)
+        return _in_empty_namespace(_LOAD_IPTABLES, *arguments, text=rules)
+
+    if not loaded:
+        return text(Features())
+    result = load(NFACCT_COUNTERS, text(Features()))
     if result.returncode == _NO_NFACCT:
         _note(
             "this kernel has no nfacct: the rules are loaded without the counters that kube-proxy names in two of them"
         )
-        result = _in_empty_namespace(text_without_nfacct, ())
+        result = load((), text(Features(nfacct=False)))
+    kept = ruleset.from_text(_printed(result))
+    return ruleset.as_text({table: kept[table] for table in _TABLES if table in kept})
+
+
+def _nftables(objects: Objects, node: str, cluster_cidr: str, loaded: bool) -> str:
+    services, slices, nodes = objects["Service"], objects["EndpointSlice"], objects["Node"]
+    if not loaded:
+        return nftables_rules(services, slices, nodes, node, cluster_cidr)
+    text = nftables_rules(services, slices, nodes, node, cluster_cidr, listed=False)
+    nft = _tool("nft", "nftables")
+    result = _in_empty_namespace(_LOAD_NFTABLES, nft, text=text)
     if result.returncode:
-        message = " ".join(result.stderr.split()) or f"exit code {result.returncode}"
-        raise LabError(f"the kernel did not take the rules: {message}", "leave out --loaded to see them as generated")
-    kept = from_text(result.stdout)
-    return as_text({table: kept[table] for table in _TABLES if table in kept})
+        _note("this kernel did not take both tables: the one for IPv6 is left out")
+        result = _in_empty_namespace(_LOAD_NFTABLES, nft, text=text.partition(f"table {TABLE_IPV6} {{")[0])
+    return nfttable.as_text(nfttable.from_text(_printed(result)))
+
+
+MODES: dict[str, Callable[[Objects, str, str, bool], str]] = {"iptables": _iptables, "nftables": _nftables}
+"""Proxy modes that can be rendered: objects, node, cluster CIDR, loaded -> text."""
 
 
 def render_rules(
@@ -167,14 +192,15 @@ def render_rules(
     """Write the rules of one node for the Nodes, Services and EndpointSlices in some files.
 
     Args:
-        mode: proxy mode: "iptables".
+        mode: proxy mode: "iptables" or "nftables".
         node: name of the Node that the rules are for.
         files: YAML or JSON, of several documents or Lists.
         loaded: load them into an empty network namespace and print what the kernel made of them.
         cluster_cidr: the pods' addresses, as kube-proxy's --cluster-cidr.
 
     Returns:
-        The form of iptables-save without counters: tables mangle, filter, nat; the kernel's chains first, then by name.
+        The form of iptables-save without counters (tables mangle, filter, nat; the kernel's chains first, then by
+        name), or of `nft -s list ruleset` (elements of sets and maps in order; what belongs to Services by their name).
 
     Raises:
         UsageError: unknown mode or node; a file that cannot be read.
@@ -188,9 +214,4 @@ def render_rules(
     for service in _not_proxied(objects["Service"]):
         _note(f"Service {service} has no clusterIP yet, so no rules (`kubectl get service -o yaml` shows it with one)")
 
-    def text(features: Features) -> str:
-        services, slices, nodes = objects["Service"], objects["EndpointSlice"], objects["Node"]
-        return iptables_rules(services, slices, nodes, node, cluster_cidr=cluster_cidr, features=features)
-
-    generated = text(Features())
-    return _loaded(generated, text(Features(nfacct=False))) if loaded else generated
+    return MODES[mode](objects, node, cluster_cidr, loaded)

@@ -73,22 +73,17 @@ def changes(old: Ruleset, new: Ruleset) -> str:
     for table in [*new, *(table for table in old if table not in new)]:
         before, after = old.get(table, {}), new.get(table, {})
         flushed, written, removed = [], [], []
-        for chain in _in_order(after):
-            rules = after[chain]
-            if chain in BUILT_IN_CHAINS:
-                continue
-            kept = before.get(chain)
-            if kept is not rules and kept != rules:
-                flushed.append(f":{chain} - [0:0]")
-                written += [f"-A {chain} {rule}" for rule in rules]
-        for chain in _in_order(before):
-            if chain not in after and chain not in BUILT_IN_CHAINS:
-                flushed.append(f":{chain} - [0:0]")
-                removed.append(f"-X {chain}")
+        changed = {name for name, rules in after.items() if (had := before.get(name)) is not rules and had != rules}
+        for chain in sorted(changed.difference(BUILT_IN_CHAINS)):
+            flushed.append(f":{chain} - [0:0]")
+            written += [f"-A {chain} {rule}" for rule in after[chain]]
+        for chain in sorted(before.keys() - after.keys() - set(BUILT_IN_CHAINS)):
+            flushed.append(f":{chain} - [0:0]")
+            removed.append(f"-X {chain}")
         for chain in BUILT_IN_CHAINS:
-            had, wanted = before.get(chain, ()), after.get(chain, ())
-            if had != wanted:
-                written += [f"-D {chain} {rule}" for rule in had]
+            present, wanted = before.get(chain, ()), after.get(chain, ())
+            if present != wanted:
+                written += [f"-D {chain} {rule}" for rule in present]
                 written += [f"-I {chain} {place} {rule}" for place, rule in enumerate(wanted, 1)]
         if flushed or written:
             lines += [f"*{table}", *flushed, *written, *removed, "COMMIT"]
