@@ -203,7 +203,7 @@ def _add_matrix(commands: Any) -> None:
 
 def _matrix(arguments: argparse.Namespace) -> int:
     from srcip_nb import connect, report
-    from srcip_nb.judge import DIFFERS
+    from srcip_nb.judge import AS_EXPECTED, DIFFERS
     from srcip_nb.lab import Lab
     from srcip_nb.matrix import matrix
 
@@ -230,7 +230,8 @@ def _matrix(arguments: argparse.Namespace) -> int:
         if path:
             path.write_text(write(frame), encoding="utf-8")
     print(report.text(frame), end="")
-    return DOES_NOT_HOLD if (frame["verdict"] == DIFFERS).any() else HOLDS
+    verdicts = set(frame["verdict"])
+    return HOLDS if AS_EXPECTED in verdicts and DIFFERS not in verdicts else DOES_NOT_HOLD
 
 
 def _add_parse(commands: Any) -> None:

@@ -84,6 +84,11 @@ OVERRIDES = {
     "hairpin": Override(
         "a pod is sent to itself", "SNAT, under Local too", "TestClusterIPGeneral; kubernetes/kubernetes#98069"
     ),
+    "hairpin elsewhere": Override(
+        "mode nftables, a pod is sent to itself by another node's rules, where the source is kept",
+        "not masqueraded, for a node's set hairpin-connections holds its own pods alone: the request times out",
+        "kubernetes v1.36.2 pkg/proxy/nftables, its rules on three nodes; tried on a real kernel",
+    ),
     "masquerade all": Override("--masquerade-all, pod -> ClusterIP", "SNAT", UNIT_TEST),
     "no detector": Override(
         "kube-proxy cannot tell pods by their addresses (no --cluster-cidr)",
@@ -202,6 +207,7 @@ class Expectation:
         lost: endpoints whose answers do not find back, so that some requests time out.
         reason: a sentence.
         source: where the rule is known from.
+        is_some: not all of ``sources`` answer but some: to which node the packets come is not known.
         may_be_silent: a refusal may look like a timeout every time: towards an address that is not the node's own the
             kernel first sends a redirect, which counts against its limit of ICMP messages.
     """
@@ -211,6 +217,7 @@ class Expectation:
     lost: tuple[str, ...] = ()
     reason: str = ""
     source: str = UNIT_TEST
+    is_some: bool = False
     may_be_silent: bool = False
 
     @property
@@ -315,8 +322,7 @@ def _through(decider: _Decider, case: Case, world: World) -> Expectation:
     sources: dict[str, Source] = {}
     lost: list[str] = []
     for endpoint in chosen:
-        is_hairpin = case.client == decider.client == POD and endpoint.pod == case.pod
-        if not is_kept or is_hairpin:
+        if not is_kept or _is_hairpin(decider, case, endpoint, world):
             sources[endpoint.pod] = _masqueraded(decider.node, endpoint, world)
         elif decider.override == "seen as a pod" and endpoint.node != decider.node:
             lost.append(endpoint.pod)
@@ -326,9 +332,16 @@ def _through(decider: _Decider, case: Case, world: World) -> Expectation:
         ANSWERED if sources else DROPPED,
         sources,
         tuple(lost),
-        _reason(decider, case, is_local, is_kept, chosen),
+        _reason(decider, case, world, is_local, is_kept, chosen),
         OVERRIDES[decider.override].source if decider.override else UNIT_TEST,
+        is_some=is_local and not decider.node,
     )
+
+
+def _is_hairpin(decider: _Decider, case: Case, endpoint: Endpoint, world: World) -> bool:
+    """Whether the rules see that a pod is sent to itself."""
+    is_itself = case.client == decider.client == POD and endpoint.pod == case.pod
+    return is_itself and (world.mode != "nftables" or endpoint.node == decider.node)
 
 
 def _masqueraded(node: str, endpoint: Endpoint, world: World) -> Source:
@@ -339,15 +352,21 @@ def _masqueraded(node: str, endpoint: Endpoint, world: World) -> Source:
     return Source(node, (SNAT_TO_OWN_POD if is_on_this_node else SNAT_TO_OTHER_NODE)[world.cni])
 
 
-def _reason(decider: _Decider, case: Case, is_local: bool, is_kept: bool, chosen: tuple[Endpoint, ...]) -> str:
+def _reason(
+    decider: _Decider, case: Case, world: World, is_local: bool, is_kept: bool, chosen: tuple[Endpoint, ...]
+) -> str:
     who = f"to {decider.node or 'the node it comes to'}'s rules the client is {_NAMES[decider.client]}"
     reach = "only endpoints on this node may be chosen" if is_local else "any endpoint may be chosen"
     words = [who, reach, "the source is kept" if is_kept else "the source is masqueraded"]
+    if is_local and not decider.node:
+        words.append("which node that is is not known, so it is enough that some of them answer")
     if any(endpoint.state == TERMINATING for endpoint in chosen):
         words.append("none is ready, so those that still serve are chosen")
-    is_hairpin = case.client == decider.client == POD and any(endpoint.pod == case.pod for endpoint in chosen)
-    if is_hairpin and is_kept:
-        words.append("a pod that is sent to itself is masqueraded")
+    is_itself = case.client == decider.client == POD and case.pod in {endpoint.pod for endpoint in chosen}
+    if is_itself and is_kept:
+        is_seen = any(_is_hairpin(decider, case, endpoint, world) for endpoint in chosen)
+        known = OVERRIDES["hairpin" if is_seen else "hairpin elsewhere"]
+        words.append(f"a pod that is sent to itself: {known.then}")
     if decider.override:
         words.append(OVERRIDES[decider.override].then)
     return "; ".join(words)

@@ -64,7 +64,7 @@ def is_incomplete(expected: Expectation, seen: Observation) -> bool:
     """Nothing contradicts what is expected, but not all of it was seen yet."""
     if expected.outcome == ANSWERED:
         is_silent = bool(expected.lost) and not seen.errors
-        return is_silent or not set(expected.sources) <= seen.pods
+        return is_silent or bool(_missing(expected, seen))
     return expected.outcome == REFUSED and not seen.errors["refused"] and not expected.may_be_silent
 
 
@@ -83,7 +83,7 @@ def judge(expected: Expectation, seen: Observation, addresses: Callable[[Source]
         if expected.outcome == REFUSED and not seen.errors["refused"] and not expected.may_be_silent:
             faults.append("never refused")
         return "; ".join(faults)
-    missing, foreign = set(expected.sources) - seen.pods, seen.pods - set(expected.sources)
+    missing, foreign = _missing(expected, seen), seen.pods - set(expected.sources)
     if missing:
         faults.append(f"no answer of {_list(missing)}")
     if foreign:
@@ -97,6 +97,11 @@ def judge(expected: Expectation, seen: Observation, addresses: Callable[[Source]
     if seen.unlogged:
         faults.append(f"{seen.unlogged} answered requests are in no log")
     return "; ".join(faults)
+
+
+def _missing(expected: Expectation, seen: Observation) -> set[str]:
+    met = set(expected.sources) & seen.pods
+    return set() if expected.is_some and met else set(expected.sources) - met
 
 
 def _faults_of_errors(expected: Expectation, seen: Observation) -> list[str]:

@@ -32,6 +32,8 @@ from srcip_nb.progress import Progress
 if TYPE_CHECKING:
     import pandas as pd
 
+    from srcip_nb.lab.client import LabClient
+
 COLUMNS = {
     "service": "string",
     "client": "string",
@@ -82,8 +84,11 @@ def matrix(
     place = choose_place(cluster.list("nodes"))
     if place is None:
         raise UsageError("the matrix needs two nodes that run pods", "Start a lab with two workers: srcip-nb lab up")
-    with _mode(cluster, mode) as chosen:
-        world = World(chosen, str(cluster.lab.info()["cni"]) if cluster.lab else "")
+    info = cluster.lab.info() if cluster.lab else {"proxy_mode": MODES[0], "cni": ""}
+    world = World(mode or str(info["proxy_mode"]), str(info["cni"]))
+    if world.mode not in MODES:
+        raise UsageError(f"the oracle knows nothing of proxy mode {world.mode!r}", f"Give --mode {' or '.join(MODES)}.")
+    with _switched(cluster.lab, world.mode):
         own = Cluster(cluster.rest, f"srcip-matrix-{secrets.token_hex(2)}", cluster.lab)
         try:
             with Progress("pods and Services of the matrix", progress) as step:
@@ -117,19 +122,15 @@ def matrix(
 
 
 @contextlib.contextmanager
-def _mode(cluster: Cluster, mode: str | None) -> Iterator[str]:
-    """The proxy mode for as long as the block takes."""
-    lab = cluster.lab
-    if lab is None:
-        yield mode or MODES[0]
-        return
-    before = str(lab.info()["proxy_mode"])
-    if mode in (None, before):
-        yield before
+def _switched(lab: LabClient | None, mode: str) -> Iterator[None]:
+    """A lab's proxy mode for as long as the block takes; a real cluster's is its own affair."""
+    before = str(lab.info()["proxy_mode"]) if lab else mode
+    if lab is None or before == mode:
+        yield
         return
     lab.proxy_mode(mode)
     try:
-        yield mode
+        yield
     finally:
         lab.proxy_mode(before)
 

@@ -107,13 +107,14 @@ class Run:
                 owner[self._sent] = row
                 self._sent += 1
         with ThreadPoolExecutor(len(batches)) as pool:
-            done = pool.map(lambda way: self._send(*way, batches[way]), batches)
+            done = pool.map(self._send, batches, batches.values())
             results = {result["id"]: result for batch in done for result in batch}
         seen = self._logged({number for number, result in results.items() if result["status"] is not None})
         for number, row in owner.items():
             _note(row.seen, results.get(number), seen.get(number))
 
-    def _send(self, host: str, timeout: float, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _send(self, way: tuple[str, float], batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        host, timeout = way
         client = Client(self._own, host, "client", "")
         return list(client.send(batch, concurrency=CONCURRENCY, timeout=timeout))
 

@@ -141,6 +141,8 @@ def _announcers(own: Cluster, services: Iterable[str]) -> dict[str, str]:
 
 
 def _not_in_force(own: Cluster, place: Place) -> str:
-    said = health(own, MARKER)["local_endpoints"].fillna(-1).astype(int).to_dict()
-    wanted = {node: int(node in place.workers) for node in place.names}
-    return ", ".join(f"{node} says {said[node]}" for node in wanted if said[node] != wanted[node])
+    said = health(own, MARKER)
+    out_of_reach = set() if own.lab is not None else set(said.index[said["error"].isin(["timeout", "unreachable"])])
+    counts = said["local_endpoints"].fillna(-1).astype(int).to_dict()
+    wanted = {node: int(node in place.workers) for node in place.names if node not in out_of_reach}
+    return ", ".join(f"{node} says {counts[node]}" for node in wanted if counts[node] != wanted[node])

@@ -179,7 +179,8 @@ def test_an_address_that_no_node_announces_is_out_of_reach():
 
 
 def test_an_announcer_that_is_not_known_may_be_any_node():
-    assert set(expect(case(at="", external="Local"), World()).sources) == {"here", "there"}
+    local = expect(case(at="", external="Local"), World())
+    assert (set(local.sources), local.is_some, expect(case(), World()).is_some) == ({"here", "there"}, True, False)
     assert expect(case(at=""), World()).sources["here"] == Source("", "any")
 
 
@@ -197,6 +198,16 @@ def test_another_nodes_port_sees_a_pod_that_nobody_masquerades_and_answers_get_l
     assert (said.outcome, said.lost) == (DROPPED, ("here", "there"))
     said = expect(case(POD, NODE_PORT, "Local", at="n3", pod="here"), World(cni="ptp"))
     assert (said.sources, said.lost) == ({"here": Source("n3", "node")}, ("there",))
+
+
+def test_in_nftables_mode_another_nodes_rules_do_not_see_a_hairpin():
+    said = expect(case(POD, NODE_PORT, "Local", at="n3", pod="here"), World("nftables", "ptp"))
+    assert (said.outcome, said.lost) == (DROPPED, ("here", "there"))
+    assert "hairpin-connections" in said.reason
+    said = expect(case(POD, NODE_PORT, "Local", pod="here"), World("nftables", "ptp"))
+    assert said.sources["here"] == Source("n1", "gateway")
+    said = expect(case(POD, NODE_PORT, at="n3", pod="here"), World("nftables", "ptp"))
+    assert said.sources["here"] == Source("n3", "node")
 
 
 def test_what_is_not_known_is_said():

@@ -37,6 +37,7 @@ KEPT = ("s1", CLIENT, CLIENT)
     [
         (CLUSTER, seen(FROM_S1, FROM_S2)),
         (LOCAL, seen(KEPT, KEPT)),
+        (Expectation(ANSWERED, {"s1": Source("client"), "s2": Source("client")}, is_some=True), seen(KEPT)),
         (Expectation(REFUSED), seen(errors=["refused", "timeout"])),
         (Expectation(REFUSED, may_be_silent=True), seen(errors=["timeout"])),
         (Expectation(DROPPED), seen(errors=["timeout"])),
