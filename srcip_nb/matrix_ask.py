@@ -67,6 +67,7 @@ class Run:
     def ask_all(self, rows: list[Row]) -> None:
         """Ask every row, and again what is incomplete."""
         asked = [row for row in rows if row.expected]
+        self._forget_neighbours(asked)
         with Progress("requests", self._progress) as step, self._unlimited_refusals():
             self._by_way(asked, step)
             for _ in range(ROUNDS):
@@ -88,6 +89,13 @@ class Run:
             lab = self._own.lab
             with _led(lab, way, self._place, some) if lab and way else contextlib.nullcontext():
                 self._ask(some)
+
+    def _forget_neighbours(self, rows: list[Row]) -> None:
+        """Who had an address for another Service a moment ago is forgotten: else it would still be sent there."""
+        outside = {row.question.host for row in rows if row.question.client == "outside"}
+        if self._own.lab is not None:
+            for host in [*outside, *self._place.names]:
+                _exec(self._own.lab, host, ["ip", "neigh", "flush", "dev", "eth0"])
 
     def _unlimited_refusals(self) -> contextlib.AbstractContextManager[None]:
         lab = self._own.lab

@@ -58,6 +58,19 @@ def test_ptp_and_calico_differ_where_the_oracle_says(other, lab):
         assert errors == ("" if is_masked else "timeout")
 
 
+def test_who_had_an_address_before_is_forgotten(lab):
+    """Else a node would send to the former announcer of the address, and be refused there."""
+    mac = json.loads(lab.client.exec("worker01", ["ip", "-j", "link", "show", "dev", "eth0"]).stdout)[0]["address"]
+    stale = "".join(f"neigh replace 192.168.1.{n} lladdr {mac} dev eth0 nud stale\n" for n in range(56, 90))
+    assert lab.client.exec("master01", ["ip", "-batch", "-"], stdin=stale).code == 0
+
+    def asked(one):
+        return (one.service, one.client, one.destination) == ("no-endpoints", "node-master01", "vip")
+
+    frame = matrix(connect(lab=lab, quiet=True), mode="iptables", only=asked, progress=False)
+    assert frame[["expected", "difference"]].values.tolist() == [["unreachable", ""]]
+
+
 def test_the_command_on_the_default_lab(lab, cli, tmp_path):
     before = state_of_client(lab)
     files = [tmp_path / f"matrix.{kind}" for kind in ("json", "junit.xml", "html")]
