@@ -125,7 +125,7 @@ MASQUERADES = {"calico": True, "flannel": True, "ptp": False}
 
 # Which address MASQUERADE takes: one of the device by which the packet leaves, else the node's own.
 SNAT_TO_OWN_POD = {"calico": "node", "flannel": "gateway", "ptp": "gateway"}
-SNAT_TO_OTHER_NODE = {"calico": "tunnel", "flannel": "tunnel", "ptp": "node"}
+SNAT_TO_OTHER_NODE = dict.fromkeys(MASQUERADES, "tunnel")
 
 
 class Endpoint(NamedTuple):

@@ -173,8 +173,7 @@ def lab_addresses(info: dict[str, Any]) -> dict[Source, str]:
     for node in plan.nodes:
         found[Source(node.name, "node")] = node.address
         found[Source(node.name, "gateway")] = plan.gateway(node)
-        if node.tunnel_address:
-            found[Source(node.name, "tunnel")] = node.tunnel_address
+        found[Source(node.name, "tunnel")] = node.tunnel_address
     return found
 
 

@@ -119,7 +119,7 @@ def test_a_pod_that_is_sent_to_itself_is_masqueraded_even_under_local(destinatio
 
 @pytest.mark.parametrize(
     ("cni", "own", "other"),
-    [("flannel", "gateway", "tunnel"), ("calico", "node", "tunnel"), ("ptp", "gateway", "node"), ("", "any", "any")],
+    [("flannel", "gateway", "tunnel"), ("calico", "node", "tunnel"), ("ptp", "gateway", "tunnel"), ("", "any", "any")],
 )
 def test_the_way_decides_which_address_masquerading_takes(cni, own, other):
     said = expect(case(), World(cni=cni))
@@ -197,7 +197,7 @@ def test_another_nodes_port_sees_a_pod_that_nobody_masquerades_and_answers_get_l
     said = expect(case(POD, NODE_PORT, "Local", at="n3"), World(cni="ptp"))
     assert (said.outcome, said.lost) == (DROPPED, ("here", "there"))
     said = expect(case(POD, NODE_PORT, "Local", at="n3", pod="here"), World(cni="ptp"))
-    assert (said.sources, said.lost) == ({"here": Source("n3", "node")}, ("there",))
+    assert (said.sources, said.lost) == ({"here": Source("n3", "tunnel")}, ("there",))
 
 
 def test_in_nftables_mode_another_nodes_rules_do_not_see_a_hairpin():
@@ -207,7 +207,7 @@ def test_in_nftables_mode_another_nodes_rules_do_not_see_a_hairpin():
     said = expect(case(POD, NODE_PORT, "Local", pod="here"), World("nftables", "ptp"))
     assert said.sources["here"] == Source("n1", "gateway")
     said = expect(case(POD, NODE_PORT, at="n3", pod="here"), World("nftables", "ptp"))
-    assert said.sources["here"] == Source("n3", "node")
+    assert said.sources["here"] == Source("n3", "tunnel")
 
 
 def test_what_is_not_known_is_said():
