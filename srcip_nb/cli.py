@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     arguments.command_line = command
     try:
+        if command and arguments.function is not _lab_exec:
+            raise UsageError(f"only 'lab exec' takes a command: -- {' '.join(command)}", "Leave it out.")
         return int(arguments.function(arguments))
     except UsageError as error:
         return _complain(error, WRONG_USE)
@@ -68,11 +70,11 @@ def _add_doctor(commands: Any) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from srcip_nb.lab.kernel import can_run_root
+    from srcip_nb.doctor import MISSING, doctor, report
 
-    reason = can_run_root()
-    print(f"kernel root: {reason or 'works (hosts and pods are network namespaces)'}")
-    return DOES_NOT_HOLD if reason else HOLDS
+    findings = doctor()
+    print(report(findings))
+    return DOES_NOT_HOLD if any(finding.state == MISSING for finding in findings) else HOLDS
 
 
 def _add_lab(commands: Any) -> None:
@@ -175,12 +177,17 @@ def _add_run(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     import yaml
 
-    from srcip_nb.run import PASSED, handout, junit, run, verdict_table
+    from srcip_nb.run import PASSED, junit, run, verdict_table
 
-    parameters = {name: yaml.safe_load(value) for name, value in arguments.parameters}
+    try:
+        parameters = {name: yaml.safe_load(value) for name, value in arguments.parameters}
+    except yaml.YAMLError as error:
+        raise UsageError(f"a value of -p is not YAML: {error}", "Put quotes around it: -p NAME '\"VALUE\"'") from error
     context = arguments.context or os.environ.get("SRCIP_CONTEXT") or None
-    verdicts = run(arguments.notebooks, context, arguments.lang, parameters, arguments.out)
-    pages = handout(verdicts, arguments.out)
+    verdicts = run(arguments.notebooks, context, arguments.lang, parameters, arguments.out, progress=True)
+    from srcip_nb.handout import handout  # only now: the lab starts before what takes long to import
+
+    pages = handout([verdict.output for verdict in verdicts], arguments.out)
     if arguments.junit:
         arguments.junit.write_text(junit(verdicts))
     print(verdict_table(verdicts))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CHANGED = "#B33A00"  # darker than the nodes' vermillion: 5.9:1 on white
+CHANGED = "#B33A00"  # darker than the nodes' vermilion: 5.9:1 on white
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,11 @@ def policy(
 
     Raises:
         ClusterError: the API refused, with its words (422 for another value); nothing was changed.
-        UsageError: on a real cluster, the Service is not ours; nothing was changed.
+        UsageError: no value at all, or on a real cluster the Service is not ours; nothing was changed.
         NotFinishedError: set in the API, but not seen to be in force in time.
     """
+    if not isinstance(value, str) or not value:  # to the API a null is the default, and no value the one it has
+        raise UsageError(f"externalTrafficPolicy cannot be {value!r}", f"Give one of: {', '.join(POLICIES)}")
     sender = find_client(cluster, client)
     old = cluster.get("services", service)
     require_ours(cluster, old, "Service")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 REDRAW_EVERY = 0.1  # seconds; a notebook keeps every message it gets until it is drawn
 
@@ -22,12 +22,19 @@ class Progress:
     Args:
         text: what is being done.
         show: False draws nothing.
+        stream: where to; None: the notebook, or standard output.
+
+    Attributes:
+        result: what came of it, for the last line.
+        failed: that line begins with ✗ though nothing was raised.
     """
 
-    def __init__(self, text: str, show: bool = True) -> None:
+    def __init__(self, text: str, show: bool = True, stream: TextIO | None = None) -> None:
         self.text = text
         self.show = show
+        self.stream = stream
         self.result = ""
+        self.failed = False
         self._started = self._drawn = 0.0
         self._handle: Any = None
 
@@ -44,7 +51,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        sign, result = (" ✗", "") if error else (" ✓", self.result)
+        sign, result = (" ✗" if error or self.failed else " ✓"), ("" if error else self.result)
         seconds = time.monotonic() - self._started
         self._draw(f"{sign} {self.text}{': ' + result if result else ''} ({seconds:.1f} s)", last=True)
 
@@ -52,7 +59,8 @@ class Progress:
         if not self.show:
             return
         self._drawn = time.monotonic()
-        if in_notebook():
+        stream = self.stream or sys.stdout
+        if self.stream is None and in_notebook():
             from IPython.display import display
 
             data = {"text/plain": line}
@@ -60,10 +68,10 @@ class Progress:
                 self._handle = display(data, raw=True, display_id=True)
             else:
                 self._handle.update(data, raw=True)
-        elif sys.stdout.isatty():
-            print(f"\r\x1b[K{line}", end="\n" if last else "", flush=True)
+        elif stream.isatty():
+            print(f"\r\x1b[K{line}", end="\n" if last else "", file=stream, flush=True)
         elif last:
-            print(line, flush=True)
+            print(line, file=stream, flush=True)
 
 
 def in_notebook() -> bool:

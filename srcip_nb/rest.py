@@ -8,12 +8,12 @@ all releases: it reads kubeconfigs with every way of logging in, and holds the c
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from srcip_nb.errors import ClusterError, UsageError
+from srcip_nb.imports import hidden
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, Configuration
@@ -62,15 +62,9 @@ def load_kubernetes() -> None:
     Its ``dynamic`` part tries to import kubernetes_validate, which nothing here asks it for; that loads jsonschema,
     and jsonschema builds a grammar for international addresses where JupyterLab has brought one along.
     """
-    unwanted = "kubernetes_validate"
-    if "kubernetes" in sys.modules or unwanted in sys.modules:
-        return
-    sys.modules[unwanted] = None  # type: ignore[assignment]  # "not importable", see importlib's docs
-    try:
+    with hidden("kubernetes_validate"):
         import kubernetes.client
         import kubernetes.config  # noqa: F401
-    finally:
-        del sys.modules[unwanted]
 
 
 def path_of(resource: str, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
@@ -215,6 +209,8 @@ class Rest:
             if any(cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or []):
                 return "Wait until the namespace is gone, then run this again"
             return f"See what you may do: kubectl{self._context()} auth can-i --list"
+        if code == 404 and details.get("kind") == "namespaces":
+            return f"Create it first: cluster.apply('ns.yaml'), or kubectl create namespace {details.get('name')}"
         if code == 404 and details.get("name"):
             return "Create it first: cluster.apply()"
         if code == 409 and reason == "Conflict":

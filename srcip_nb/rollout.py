@@ -26,6 +26,9 @@ HOPELESS = {
     "CreateContainerConfigError",
     "CrashLoopBackOff",
 }
+# What the Deployment controller writes on a Deployment, its ReplicaSets and their pods.
+REVISION = "deployment.kubernetes.io/revision"
+TEMPLATE_HASH = "pod-template-hash"
 VIP_WITHIN = 15.0  # seconds; where a load balancer is at all, it answers in less
 
 
@@ -63,17 +66,15 @@ def wait_ready(
     def look_at_rollout() -> str:
         live = cluster.get("deployments", deployment)
         state = rollout_state(live)
-        if state:
-            hopeless = trouble(_pods_of(cluster, live), only=HOPELESS)
-            if hopeless:
-                raise _not_started(cluster, deployment, live, state)
+        if state and trouble(_newest_pods(cluster, live), only=HOPELESS):
+            raise _HopelessError(state)
         return state
 
     try:
         wait_until(look_at_rollout, f"the rollout of deployment {deployment!r}", timeout)
-    except NotFinishedError as error:
-        live = cluster.get("deployments", deployment)
-        raise _not_started(cluster, deployment, live, error.cause) from error
+    except (_HopelessError, NotFinishedError) as error:
+        state = error.cause if isinstance(error, NotFinishedError) else str(error)
+        raise _not_started(cluster, cluster.get("deployments", deployment), state) from error
     ready = cluster.get("deployments", deployment)["status"].get("readyReplicas", 0)
     rows = [("Deployment", deployment, f"{ready} of {ready} replicas ready", time.monotonic() - started)]
     address = _wait_for_address(cluster, service, vip_within)
@@ -130,13 +131,29 @@ def service_address(service: dict[str, Any]) -> str:
     return next((entry.get("ip") or entry.get("hostname") for entry in ingress), "") or ""
 
 
-def _pods_of(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
+class _HopelessError(Exception):
+    """A rollout for which it makes no sense to wait longer; the message is its state."""
+
+
+def _newest_pods(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pods of the Deployment's present template; those of an earlier one may be as broken as they like."""
+    metadata = deployment["metadata"]
+    if (deployment.get("status") or {}).get("observedGeneration", 0) < metadata.get("generation", 0):
+        return []  # which template is the present one is not yet written down
     labels = deployment["spec"]["selector"].get("matchLabels") or {}
-    return cluster.list("pods", labels=",".join(f"{key}={value}" for key, value in labels.items()))
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    revision = (metadata.get("annotations") or {}).get(REVISION)
+    newest = [
+        body["metadata"]["labels"][TEMPLATE_HASH]
+        for body in cluster.list("replicasets", labels=selector)
+        if (body["metadata"].get("annotations") or {}).get(REVISION) == revision
+    ]
+    return [pod for value in newest for pod in cluster.list("pods", labels=f"{selector},{TEMPLATE_HASH}={value}")]
 
 
-def _not_started(cluster: Cluster, name: str, deployment: dict[str, Any], state: str) -> NotFinishedError:
-    said = trouble(_pods_of(cluster, deployment))
+def _not_started(cluster: Cluster, deployment: dict[str, Any], state: str) -> NotFinishedError:
+    name = deployment["metadata"]["name"]
+    said = trouble(_newest_pods(cluster, deployment))
     words = [f"{pod}: {reason}" for pod, reason in said.items()]
     for pod in said:
         events = cluster.list("events", fields=f"involvedObject.name={pod},type=Warning")

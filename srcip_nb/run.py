@@ -9,24 +9,28 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
-import nbformat
-import papermill
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from papermill.exceptions import PapermillExecutionError
-
 from srcip_nb.errors import SrcipError, UsageError
+from srcip_nb.imports import hidden
+from srcip_nb.progress import Progress
+from srcip_nb.worlds import connect
 
 LANGUAGES = ("en", "ja")
 CELL_WITHIN = 180  # seconds; the slowest cell waits for a rollout
 KERNEL_WITHIN = 60  # seconds
+
+# ipykernel 7.4 warns at every start that it runs over TCP on 127.0.0.1, and logs an error when it is interrupted while
+# it is shut down. What goes wrong in a cell is an output, never a matter of this log.
+QUIET_KERNEL = ["--IPKernelApp.log_level=CRITICAL"]
 
 PASSED, FAILED, NOT_FINISHED = "passed", "failed", "not finished"
 
@@ -73,6 +77,8 @@ def run(
     lang: str | None = None,
     parameters: dict[str, Any] | None = None,
     out: Path | str = "out",
+    *,
+    progress: bool = False,
 ) -> list[Verdict]:
     """Execute notebooks one after the other, in a lab of their own or against a cluster.
 
@@ -82,6 +88,7 @@ def run(
         lang: ``en`` or ``ja``; None: both.
         parameters: values for the notebooks' ``parameters`` cell.
         out: where executed notebooks go.
+        progress: say on standard error what is being done, a line for the lab and one for each notebook.
 
     Returns:
         One verdict a notebook, in the order they ran.
@@ -89,31 +96,38 @@ def run(
     Raises:
         UsageError: a notebook does not exist, or has no such parameter.
         LabError: the lab cannot be started.
+        ClusterError: the cluster does not answer, or does not accept the credentials.
     """
     paths = [Path(path) for path in notebooks] or course(lang)
     values = {**({"context": context} if context else {}), **(parameters or {})}
     for path in paths:
         _check_runnable(path, values)
-    world = contextlib.nullcontext() if context else _lab()
+    if context:
+        connect(context, quiet=True)  # what is wrong with it is said once, and not by every notebook
+    world = contextlib.nullcontext() if context else _lab(progress)
     with world, tempfile.TemporaryDirectory() as markers, _environment(SRCIP_STRICT="0", SRCIP_MARKER_DIR=markers):
-        return [_execute(path, values, Path(out), Path(markers)) for path in paths]
+        return [_execute(path, values, Path(out), Path(markers), progress) for path in paths]
 
 
 def _check_runnable(path: Path, values: dict[str, Any]) -> None:
     if not path.is_file():
         raise UsageError(f"there is no notebook {path}", "Leave the name out to run the whole course.")
-    known = papermill.inspect_notebook(str(path))
+    known = _papermill().inspect_notebook(str(path)) if values else {}
     for name in values:
         if name not in known:
             raise UsageError(f"{path.name} has no parameter {name!r}", f"It has: {', '.join(known) or 'none'}.")
 
 
 @contextlib.contextmanager
-def _lab() -> Iterator[None]:
+def _lab(progress: bool) -> Iterator[None]:
     """A lab that the notebooks' ``connect()`` finds by its name."""
     from srcip_nb.lab import Lab
 
-    with Lab() as lab, _environment(SRCIP_LAB=lab.name, SRCIP_CONTEXT=""):
+    with contextlib.ExitStack() as stack:
+        with Progress("the lab", progress, sys.stderr) as step:
+            lab = stack.enter_context(Lab())
+            step.result = f"{len(lab.client.hosts())} hosts"
+        stack.enter_context(_environment(SRCIP_LAB=lab.name, SRCIP_CONTEXT=""))
         yield
 
 
@@ -132,8 +146,31 @@ def _environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _execute(path: Path, values: dict[str, Any], out: Path, markers: Path) -> Verdict:
-    name = f"{path.parent.name}/{path.name}"
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _execute(path: Path, values: dict[str, Any], out: Path, markers: Path, progress: bool) -> Verdict:
+    """Execute one notebook, a line of progress about it."""
+    with Progress(_name(path), progress, sys.stderr) as step:
+        verdict = _executed(path, values, out, markers)
+        step.result = "" if verdict.verdict == PASSED else verdict.verdict
+        step.failed = verdict.verdict != PASSED
+    return verdict
+
+
+def _papermill() -> ModuleType:
+    """papermill, imported when the lab is up already, without jsonschema's grammar of international addresses (3 s)."""
+    with hidden("rfc3987_syntax"):
+        import papermill
+    return papermill
+
+
+def _executed(path: Path, values: dict[str, Any], out: Path, markers: Path) -> Verdict:
+    papermill = _papermill()
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
     output = out / path.parent.name / path.name
     output.parent.mkdir(parents=True, exist_ok=True)
     marker = markers / "done.json"
@@ -150,6 +187,7 @@ def _execute(path: Path, values: dict[str, Any], out: Path, markers: Path) -> Ve
             execution_timeout=CELL_WITHIN,
             start_timeout=KERNEL_WITHIN,
             progress_bar=False,
+            extra_arguments=QUIET_KERNEL,
         )
     except PapermillExecutionError as error:
         reason = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
@@ -157,7 +195,7 @@ def _execute(path: Path, values: dict[str, Any], out: Path, markers: Path) -> Ve
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     seconds = time.monotonic() - started
     verdict, reason = judge(reason, json.loads(marker.read_text()) if marker.exists() else None)
-    return Verdict(name, seconds, verdict, reason, output)
+    return Verdict(_name(path), seconds, verdict, reason, output)
 
 
 def judge(stopped: str, marker: dict[str, Any] | None) -> tuple[str, str]:
@@ -202,36 +240,6 @@ def junit(verdicts: Sequence[Verdict]) -> str:
         if v.verdict != PASSED:
             ElementTree.SubElement(case, "failure" if v.verdict == FAILED else "error", message=v.reason)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
-
-
-def handout(verdicts: Sequence[Verdict], out: Path | str = "out") -> list[Path]:
-    """One HTML page a language from the executed notebooks, tables, figures and their alternative texts in it.
-
-    Returns:
-        The pages written, ``OUT/handout-LANG.html``.
-    """
-    from nbconvert import HTMLExporter
-
-    # nbconvert's default template drops the alternative text of figures; classic keeps it (nbconvert 7.17).
-    exporter = HTMLExporter(template_name="classic", embed_images=True)
-    pages = []
-    for lang in LANGUAGES:
-        books = [
-            nbformat.read(v.output, as_version=4)  # type: ignore[no-untyped-call]
-            for v in verdicts
-            if v.output.parent.name == lang and v.output.exists()
-        ]
-        if not books:
-            continue
-        whole = books[0]
-        whole.cells = [cell for book in books for cell in book.cells]
-        whole.metadata.pop("widgets", None)
-        whole.metadata["title"] = {"en": "Whose address does the pod see?", "ja": "Podから見える送信元IPアドレス"}[lang]
-        body, _ = exporter.from_notebook_node(whole)
-        page = Path(out) / f"handout-{lang}.html"
-        page.write_text(body.replace('<html lang="en"', f'<html lang="{lang}"'), encoding="utf-8")
-        pages.append(page)
-    return pages
 
 
 def report(error: SrcipError) -> str:

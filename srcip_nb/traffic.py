@@ -104,6 +104,8 @@ def visit(
         answered = sum(result["status"] is not None for result in results)
         missing = n - answered
         step.result = t("visit.some", answered=answered, missing=missing) if missing else t("visit.all", count=n)
+        if len(lines) < answered:
+            step.result += t("visit.no_line", count=answered - len(lines))
     policy = body["spec"].get("externalTrafficPolicy")
     frame = table_of(run, results, lines, book, client=sender.name, targets=targets, policy=policy)
     found = frame["source_ip"].notna()
@@ -315,5 +317,6 @@ def _check_numbers(n: int, concurrency: int, timeout: float, rate: float | None)
     whole = all(isinstance(value, int) and not isinstance(value, bool) and value >= 1 for value in (n, concurrency))
     if not whole:
         raise UsageError(f"n={n!r}, concurrency={concurrency!r}", "Both are whole numbers from 1 up")
-    if timeout <= 0 or (rate is not None and rate <= 0):
+    numbers = [timeout] if rate is None else [timeout, rate]
+    if not all(isinstance(value, (int, float)) and value > 0 for value in numbers):
         raise UsageError(f"timeout={timeout!r}, rate={rate!r}", "Both are numbers above 0; rate may be left out")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 POLICIES = ("Cluster", "Local")
 LABEL_WIDTH = "8em"
+RENDERED = "jp-RenderedHTMLCommon jp-RenderedHTML"  # JupyterLab's own style for tables
 MOST_REQUESTS = 500  # a panel is for looking; what takes longer than some seconds belongs in a cell
 
 
@@ -67,7 +68,6 @@ class Controls:
         self.nodes: pd.DataFrame | None = None
         self.last_error: Exception | None = None
         wide = {"description_width": LABEL_WIDTH}
-        # ToggleButtons wrap their label onto a line of its own unless they are told that there is room
         self.policy = ipywidgets.ToggleButtons(
             options=POLICIES,
             value=policy,
@@ -75,6 +75,7 @@ class Controls:
             style={**wide, "button_width": "8em"},
             layout={"width": "auto"},
         )
+        self.policy.add_class("widget-inline-hbox")  # as every other control has it: the label beside, not above
         self.requests = ipywidgets.BoundedIntText(
             value=requests, min=1, max=MOST_REQUESTS, description=t("w.requests"), style=wide, layout={"width": "14em"}
         )
@@ -118,10 +119,12 @@ class Controls:
         try:
             df = self.run()
             self.message.value = html.escape(_summary(self.policy.value, df))
-            self.view.value = self.table().to_html(index=False) + "".join(map(_figure_html, self.pictures()))
+            figures = "".join(map(_figure_html, self.pictures()))
+            table = self.table().to_html(index=False, border=0).replace("<table ", '<table style="margin: 0" ', 1)
+            self.view.value = f'<div class="{RENDERED}">{table}{figures}</div>'
         except Exception as error:  # Jupyter drops what a callback raises: here it is shown, and kept
             self.last_error = error
-            self.message.value = _error_html(error)
+            self.message.value, self.view.value = _error_html(error), ""
         finally:
             self.button.disabled = False
 
@@ -151,7 +154,8 @@ def _summary(policy: str, df: pd.DataFrame) -> str:
 def _figure_html(picture: Picture) -> str:
     data = base64.b64encode(picture.png).decode()
     alt, caption = html.escape(picture.alt, quote=True), html.escape(picture.caption)
-    return f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+    image = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+    return f'<figure style="margin: 1em 0">{image}<figcaption><em>{caption}</em></figcaption></figure>'
 
 
 def _error_html(error: Exception) -> str:

@@ -151,7 +151,7 @@ def connect(
         LabError: this machine cannot run a lab.
         ClusterError: the API server does not answer, or does not accept the credentials.
     """
-    if not _DNS_LABEL.fullmatch(namespace):
+    if not isinstance(namespace, str) or not _DNS_LABEL.fullmatch(namespace):
         raise UsageError(f"{namespace!r} cannot be a namespace", "Use up to 63 of a-z, 0-9 and '-', such as 'seminar'")
     if context and lab is not None:
         raise UsageError("a context and a lab were asked for at once", "Give connect() one of the two")
@@ -198,6 +198,7 @@ def _contexts(paths: str) -> list[str]:
 
 
 def _lab_cluster(lab: str | dict[str, Any] | Lab | LabClient | None, namespace: str) -> LessonCluster:
+    from srcip_nb.lab import Lab
     from srcip_nb.lab.client import LabClient
 
     client: LabClient
@@ -209,8 +210,10 @@ def _lab_cluster(lab: str | dict[str, Any] | Lab | LabClient | None, namespace: 
         from srcip_nb.lab.lifecycle import ensure_lab
 
         client = ensure_lab(**(lab or {}))
-    else:
+    elif isinstance(lab, Lab):
         client = lab.client
+    else:
+        raise UsageError(f"{lab!r} is no lab", "Give its name, a running Lab, or settings: lab={'workers': 3}")
     configuration = configuration_of(str(client.kubeconfig), None, proxy=False)
     return LessonCluster(Rest(configuration, World("lab", client.name)), namespace, client)
 

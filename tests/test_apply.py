@@ -287,6 +287,14 @@ def test_rollout_state(body, state):
     assert rollout_state(body) == state
 
 
+REPLICASETS = "/apis/apps/v1/namespaces/seminar/replicasets"
+
+
+def replicaset(revision: str) -> dict:
+    annotations = {"deployment.kubernetes.io/revision": revision}
+    return {"metadata": {"annotations": annotations, "labels": {"pod-template-hash": f"hash{revision}"}}}
+
+
 def waiting_pod(reason: str, message: str) -> dict:
     pod = copy.deepcopy(items("pods")[0])
     pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": reason, "message": message}}
@@ -308,18 +316,24 @@ def test_an_image_that_does_not_exist_ends_the_wait_at_once():
     event = {"reason": "Failed", "message": "the lab has no image nginxx; it has nginx"}
     answers = {
         ("GET", PATHS[2]): (200, stuck),
+        ("GET", REPLICASETS): (200, {"items": [replicaset("1"), replicaset("0")]}),
         ("GET", f"{NAMESPACE}/pods"): (200, {"items": [pod]}),
         ("GET", f"{NAMESPACE}/events"): (200, {"items": [event]}),
     }
-    words = "1 of|0 of 2 .*ImagePullBackOff: Back-off.*event Failed: the lab has no image nginxx"
-    with serving(answers) as (_, cluster), pytest.raises(NotFinishedError, match=words):
+    words = (
+        r"^deployment 'webserver' is not ready \(0 of 2 [^(;]*\); "
+        "[^;]*ImagePullBackOff: Back-off[^;]*; event Failed: the lab has no image nginxx; it has nginx. Look closer"
+    )
+    with serving(answers) as (api, cluster), pytest.raises(NotFinishedError, match=words):
         wait_ready(cluster, timeout=60)
+    selectors = {query["labelSelector"] for _, path, query, _ in api.asked if path == f"{NAMESPACE}/pods"}
+    assert selectors == {"app=webserver,pod-template-hash=hash1"}, "pods of earlier templates do not count"
 
 
 def test_time_runs_out_with_the_state_seen():
     answers = {
         ("GET", PATHS[2]): (200, deployment(observedGeneration=1, updatedReplicas=1)),
-        ("GET", f"{NAMESPACE}/pods"): (200, {"items": []}),
+        ("GET", REPLICASETS): (200, {"items": []}),
     }
     with (
         serving(answers) as (_, cluster),

@@ -201,3 +201,9 @@ def test_in_a_kernel_errors_are_short_and_figures_have_their_words(tmp_path):
     (error,) = book.cells[2].outputs
     assert error.ename == "UsageError" and len(error.traceback) <= 2
     assert "1 checks hold, 0 do not" in book.cells[4].outputs[0].data["text/plain"]
+
+
+def test_a_wrong_prediction_hears_only_what_could_have_been_chosen():
+    predict("nodes", "1", ["1", "2", "3"])
+    said = checks.answered_by(cluster_run(), ["worker01", "worker02"], question="nodes").prediction
+    assert said.startswith("You predicted 1, and it was 2. ")

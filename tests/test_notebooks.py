@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from srcip_nb.handout import handout
 from srcip_nb.lab.state import running_labs
-from srcip_nb.run import PASSED, course, handout, run
+from srcip_nb.run import PASSED, course, run
 from tests.lab.test_lifecycle import GONE_WITHIN, Traces, wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
@@ -31,7 +32,7 @@ def test_twice_and_in_reverse_order_in_one_lab(tmp_path):
 def test_alone(book, tmp_path):
     results = run([book], out=tmp_path)
     assert [r.verdict for r in results] == [PASSED], verdicts(results)
-    (page,) = handout(results, tmp_path)
+    (page,) = handout([result.output for result in results], tmp_path)
     text = page.read_text(encoding="utf-8")
     assert '<html lang="ja"' in text
     assert "No description has been provided for this image" not in text

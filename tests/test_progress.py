@@ -51,3 +51,11 @@ def test_an_error_ends_the_line_and_goes_on(capsys):
     with pytest.raises(ValueError, match="broken"), Progress("20 requests"):
         raise ValueError("broken")
     assert capsys.readouterr().out == " ✗ 20 requests (0.0 s)\n"
+
+
+def test_another_stream_and_a_failure_without_an_error(capsys):
+    stream = Terminal(tty=False)
+    with Progress("en/02-cluster.ipynb", stream=stream) as step:
+        step.result, step.failed = "not finished", True
+    assert stream.text == " ✗ en/02-cluster.ipynb: not finished (0.0 s)\n"
+    assert capsys.readouterr().out == ""

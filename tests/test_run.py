@@ -1,5 +1,6 @@
 """The verdict on a notebook, and the reports made of it."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,6 +10,12 @@ import pytest
 from srcip_nb import run as course
 from srcip_nb.errors import UsageError
 from srcip_nb.run import FAILED, NOT_FINISHED, PASSED, Verdict, judge, junit, verdict_table
+
+
+@pytest.fixture(autouse=True)
+def _a_cluster_answers(monkeypatch):
+    """The trial notebooks need none, but a run looks first whether there is one."""
+    monkeypatch.setattr(course, "connect", lambda context, quiet: None)
 
 
 def test_only_a_notebook_at_its_end_with_all_checks_held_has_passed():
@@ -73,11 +80,19 @@ def test_what_a_notebook_does_is_what_is_reported(tmp_path, last, verdict, reaso
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
     path = notebook(tmp_path, "context: str = ''")
-    with pytest.raises(UsageError, match="no parameter 'polcy'"):
-        course.run([path], context="nowhere", parameters={"polcy": "Local"}, out=tmp_path / "out")
+    with pytest.raises(UsageError, match="no parameter 'speed'"):
+        course.run([path], context="nowhere", parameters={"speed": "Local"}, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_notebook_is_named(tmp_path):
     with pytest.raises(UsageError, match="nine"):
         course.run([tmp_path / "nine.ipynb"], context="nowhere")
+
+
+def test_progress_is_a_line_for_each_notebook_and_nothing_of_the_kernel(tmp_path, capfd):
+    path = notebook(tmp_path, "context: str = ''", "from srcip_nb.notebook import done; done('99')")
+    course.run([path], context="nowhere", out=tmp_path / "out", progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.fullmatch(r" ✓ en/99-trial\.ipynb \([\d.]+ s\)\n", err)

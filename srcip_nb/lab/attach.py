@@ -22,7 +22,11 @@ from srcip_nb.lab.streams import EXIT, RESIZE, SIGNAL, STDERR, STDIN, STDOUT
 
 
 def attach(client: LabClient, host: str, argv: Sequence[str]) -> int:
-    """Run a command in a host or pod with this process's input, output and terminal; returns its exit code.
+    """Run a command in a host or pod with this process's input, output and terminal.
+
+    Returns:
+        Its exit code, as a shell tells it: 127 where there is no such program, 128 and the signal's number where a
+        signal ended it.
 
     Raises:
         LabError: no such host or pod, or the lab has ended.
@@ -55,12 +59,16 @@ def _reason(error: websocket.WebSocketBadStatusException) -> str:
 
 def _show_output(socket: websocket.WebSocket, name: str) -> int:
     while True:
-        message = socket.recv()
+        try:
+            message = socket.recv()
+        except (OSError, websocket.WebSocketException):
+            message = b""
         if not isinstance(message, bytes) or not message:
             raise LabError(f"lab {name!r} ended while the command ran", "Start it again: srcip-nb lab up")
         channel, data = message[0], message[1:]
         if channel == EXIT:
-            return int(data)
+            code = int(data)
+            return code if code >= 0 else 128 - code  # ended by a signal: as a shell tells it
         stream = {STDOUT: sys.stdout, STDERR: sys.stderr}[channel]
         stream.buffer.write(data)
         stream.flush()

@@ -19,6 +19,8 @@ from urllib.parse import urlencode, urlsplit
 from srcip_nb.errors import LabError
 from srcip_nb.lab.kubeconfig import EXTENSION
 
+_LABS = "See which labs run: srcip-nb lab list; run connect() again for another"
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -133,12 +135,16 @@ class LabClient:
         connection = self._connect(timeout=timeout + 30)
         try:
             answer = self._send(connection, "POST", "/lab/v1/visit", body)
+            done = 0
             for line in answer:
                 message = json.loads(line)
                 if "error" in message:
-                    raise LabError(message["error"], "See: srcip-nb doctor")
+                    raise LabError(f"{message['error']}; {done} of {len(requests)} requests were done", _LABS)
+                done += len(message["done"])
                 yield from message["done"]
-        except OSError as error:
+            if done < len(requests):
+                raise LabError(f"lab {self.name!r} ended when {done} of {len(requests)} requests were done", _LABS)
+        except (OSError, http.client.HTTPException) as error:
             raise self._gone(error) from error
         finally:
             connection.close()
@@ -166,17 +172,19 @@ class LabClient:
                 message = json.loads(text)["message"]
             except (ValueError, KeyError, TypeError):
                 message = text[:200] or f"HTTP {answer.status}"
-            raise LabError(message, "List the hosts: srcip-nb lab exec -h" if answer.status == 404 else "")
+            raise LabError(
+                message, "The lab has another token now: run connect() again" if answer.status == 401 else ""
+            )
         return answer
 
     def _json(self, method: str, path: str, body: Any = None, timeout: float = 30) -> Any:
         connection = self._connect(timeout)
         try:
             return json.loads(self._send(connection, method, path, body).read())
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise self._gone(error) from error
         finally:
             connection.close()
 
-    def _gone(self, error: OSError) -> LabError:
-        return LabError(f"lab {self.name!r} does not answer ({error})", "See which labs run: srcip-nb lab list")
+    def _gone(self, error: Exception) -> LabError:
+        return LabError(f"lab {self.name!r} does not answer ({error})", _LABS)

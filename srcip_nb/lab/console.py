@@ -67,9 +67,14 @@ class Console:
 
     async def _stats(self, request: web.Request) -> web.Response:
         stats = await self.agent.call("stats")
-        own = _rss_kb()
+        own = [_rss_kb(pid) for pid in ("self", *_children())]  # the janitor, and who waits for the agent
         return web.json_response(
-            {**stats, "rss_kb": stats["rss_kb"] + own, "supervisor_rss_kb": own, "processes": stats["processes"] + 1}
+            {
+                **stats,
+                "rss_kb": stats["rss_kb"] + sum(own),
+                "supervisor_rss_kb": own[0],
+                "processes": stats["processes"] + len(own),
+            }
         )
 
     async def _exec(self, request: web.Request) -> web.Response:
@@ -192,9 +197,16 @@ def _argv(value: Any) -> list[str]:
     return value
 
 
-def _rss_kb() -> int:
-    """Resident memory of this process in KiB (/proc/self/status, proc(5))."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+def _children() -> list[str]:
+    """Pids of this process's children (/proc/PID/task/TID/children, proc(5)); [] where the kernel does not tell."""
+    lists = [task / "children" for task in Path("/proc/self/task").iterdir()]
+    return [pid for file in lists if file.exists() for pid in file.read_text().split()]
+
+
+def _rss_kb(pid: str) -> int:
+    """Resident memory of a process in KiB (/proc/PID/status, proc(5)); 0 if it has ended."""
+    status = Path("/proc", pid, "status")
+    for line in status.read_text().splitlines() if status.exists() else ():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     return 0

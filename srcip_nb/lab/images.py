@@ -3,9 +3,10 @@
 There is one, `nginx`, whatever its tag: the machine's own nginx with the files that the official image puts around it.
 Those files are here as text, so a container can be read before it runs:
 
-    /docker-entrypoint.sh            says what it does, as the image's does, and becomes nginx
-    /etc/nginx/nginx.conf            log format `main`; access.log and error.log are standard output and standard error
+    /docker-entrypoint.sh            launches the scripts of /docker-entrypoint.d and becomes nginx: see entrypoint.py
+    /etc/nginx/nginx.conf            log format `main`; access.log and error.log as below
     /etc/nginx/conf.d/default.conf   port 80, /usr/share/nginx/html
+    /var/log/nginx/{access,error}.log   lead to standard output and standard error
 
 Source: the official image (nginxinc/docker-nginx, mainline) and nginx's packaged configuration; one line differs, see
 `NGINX_CONF`.
@@ -14,9 +15,13 @@ Source: the official image (nginxinc/docker-nginx, mainline) and nginx's package
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from srcip_nb.lab.entrypoint import entrypoint_files
 
 NGINX_CONF = """\
 
@@ -121,47 +126,6 @@ the error log for details.</p>
 </html>
 """
 
-ENTRYPOINT = """\
-#!/bin/sh
-# What the official image's entrypoint does, in one file and with its words.
-say() { [ -n "${NGINX_ENTRYPOINT_QUIET_LOGS:-}" ] || echo "$1"; }
-mkdir -p /var/log/nginx
-ln -sf /dev/stdout /var/log/nginx/access.log
-ln -sf /dev/stderr /var/log/nginx/error.log
-if [ "$1" = nginx ] || [ "$1" = nginx-debug ]; then
-    me=/docker-entrypoint.sh
-    conf=/etc/nginx/conf.d/default.conf
-    packaged=/usr/share/nginx/default.conf
-    ipv6=10-listen-on-ipv6-by-default.sh
-    say "$me: /docker-entrypoint.d/ is not empty, will attempt to perform configuration"
-    say "$me: Looking for shell scripts in /docker-entrypoint.d/"
-    say "$me: Launching /docker-entrypoint.d/$ipv6"
-    if [ ! -f /proc/net/if_inet6 ]; then
-        say "$ipv6: info: ipv6 not available"
-    elif [ ! -f $conf ]; then
-        say "$ipv6: info: /etc/nginx/conf.d/default.conf is not a file or does not exist"
-    elif grep -q "listen  *\\[::\\]:80;" $conf; then
-        say "$ipv6: info: IPv6 listen already enabled"
-    else
-        say "$ipv6: info: Getting the checksum of $conf"
-        if cmp -s $conf $packaged; then
-            sed -i -E 's,listen       80;,listen       80;\\n    listen  [::]:80;,' $conf
-            say "$ipv6: info: Enabled listen on IPv6 in $conf"
-        else
-            say "$ipv6: info: $conf differs from the packaged version"
-        fi
-    fi
-    say "$me: Sourcing /docker-entrypoint.d/15-local-resolvers.envsh"
-    say "$me: Launching /docker-entrypoint.d/20-envsubst-on-templates.sh"
-    if [ -d /etc/nginx/templates ]; then
-        echo "20-envsubst-on-templates.sh: ERROR: the lab's nginx does not fill in /etc/nginx/templates" >&2
-    fi
-    say "$me: Launching /docker-entrypoint.d/30-tune-worker-processes.sh"
-    say "$me: Configuration complete; ready for start up"
-fi
-exec "$@"
-"""
-
 _PASSWD = """\
 root:x:0:0:root:/root:/bin/sh
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
@@ -180,6 +144,10 @@ nginx:x:101:
 """
 
 
+File = str | dict[str, Any]
+"""A file's text, {"text" or "base64": ..., "mode": 0o755} for other than 0644, {"link": path} for a symbolic link."""
+
+
 @dataclass(frozen=True)
 class Image:
     """What a container is made of.
@@ -189,7 +157,7 @@ class Image:
         id: what stands for the image's digest.
         entrypoint: words before the command.
         command: what runs when a pod says neither command nor args.
-        files: path in the container -> text.
+        files: path in the container -> text, {"text": ..., "mode": ...} or {"link": ...}.
         stop_signal: what asks it to end; nginx ends after the requests that it is answering.
         started_line: part of the line that it writes once it listens, "" if it writes none.
     """
@@ -198,7 +166,7 @@ class Image:
     id: str
     entrypoint: tuple[str, ...]
     command: tuple[str, ...]
-    files: Mapping[str, str]
+    files: Mapping[str, File]
     stop_signal: str
     started_line: str
 
@@ -211,11 +179,13 @@ _REFERENCE = re.compile(
     r"(?P<path>[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[0-9]+)?(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>[a-z0-9]+:[0-9a-fA-F]{32,}))?"
 )
-_FILES = {
-    "/docker-entrypoint.sh": ENTRYPOINT,
+_EXECUTABLE = 0o755
+_FILES: dict[str, File] = {
+    **{path: {"text": text, "mode": _EXECUTABLE} for path, text in entrypoint_files(DEFAULT_CONF).items()},
+    "/var/log/nginx/access.log": {"link": "/dev/stdout"},
+    "/var/log/nginx/error.log": {"link": "/dev/stderr"},
     "/etc/nginx/nginx.conf": NGINX_CONF,
     "/etc/nginx/conf.d/default.conf": DEFAULT_CONF,
-    "/usr/share/nginx/default.conf": DEFAULT_CONF,
     "/usr/share/nginx/html/index.html": INDEX_HTML,
     "/usr/share/nginx/html/50x.html": ERROR_HTML,
     "/etc/passwd": _PASSWD,
@@ -260,7 +230,7 @@ def find_image(reference: str) -> Image | None:
         return None
     return Image(
         name=full_name(reference),
-        id="sha256:" + hashlib.sha256("".join(_FILES.values()).encode()).hexdigest(),
+        id="sha256:" + hashlib.sha256(json.dumps(_FILES).encode()).hexdigest(),
         entrypoint=("/bin/sh", "/docker-entrypoint.sh"),
         command=("nginx", "-g", "daemon off;"),
         files=_FILES,

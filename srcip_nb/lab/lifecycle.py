@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -65,7 +65,8 @@ def _spawn(spec: LabSpec, owner: Process | None, directory: Path) -> LabRecord:
     }
     log = directory / "log"
     try:
-        with open(log, "wb") as errors:
+        # Appending, so that whoever writes goes on at the end after `trim_log` has cut it.
+        with open(log, "ab") as errors:
             process = subprocess.Popen(
                 [sys.executable, "-m", "srcip_nb.lab.supervisor", json.dumps(order)],
                 stdin=subprocess.DEVNULL,
@@ -243,8 +244,15 @@ def ensure_lab(**settings: Any) -> LabClient:
 
     Raises:
         LabError: ``SRCIP_LAB`` names a lab that does not run, or this machine cannot run one.
-        UsageError: the running lab of this owner has other settings.
+        UsageError: a setting is unknown or out of range, or the lab that is meant runs with other ones.
     """
+    unknown = set(settings) - {field.name for field in fields(LabSpec)}
+    if unknown:
+        raise UsageError(
+            f"a lab has no setting {', '.join(map(repr, sorted(unknown)))}",
+            f"It has: {', '.join(field.name for field in fields(LabSpec))}.",
+        )
+    LabSpec(**settings)
     named = os.environ.get("SRCIP_LAB")
     if named:
         record = find_lab(named)
@@ -252,6 +260,8 @@ def ensure_lab(**settings: Any) -> LabClient:
             raise LabError(
                 f"SRCIP_LAB names {named!r}, and no such lab runs", f"Start it: srcip-nb lab up --name {named}"
             )
+        if _differing(record, settings):
+            raise _other_settings(record, settings)
         return client_of(record)
     owner = notebook_owner() or Process.of(os.getpid())
     own_name = f"nb-{owner.pid}" if owner else DEFAULT_NAME
@@ -260,14 +270,10 @@ def ensure_lab(**settings: Any) -> LabClient:
         record = find_lab(name)
         if record is None:
             continue
-        differing = {k: v for k, v in settings.items() if k != "name" and record.spec.get(k) != v}
-        if not differing:
+        if not _differing(record, settings):
             return client_of(record)
         if name == spec.name:
-            raise UsageError(
-                f"lab {name!r} runs with {', '.join(f'{k}={record.spec.get(k)}' for k in differing)}",
-                f"Stop it first: srcip-nb lab down {name}",
-            )
+            raise _other_settings(record, settings)
     try:
         return client_of(start(spec, owner))
     except LabError:
@@ -275,6 +281,17 @@ def ensure_lab(**settings: Any) -> LabClient:
         if record is None:
             raise
         return client_of(record)
+
+
+def _differing(record: LabRecord, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings asked for that a running lab does not have, with its own values."""
+    asked = {name: value for name, value in settings.items() if name != "name"}
+    return {name: record.spec.get(name) for name, value in asked.items() if record.spec.get(name) != value}
+
+
+def _other_settings(record: LabRecord, settings: dict[str, Any]) -> UsageError:
+    has = ", ".join(f"{name}={value}" for name, value in _differing(record, settings).items())
+    return UsageError(f"lab {record.name!r} runs with {has}", f"Stop it first: srcip-nb lab down {record.name}")
 
 
 def notebook_owner() -> Process | None:

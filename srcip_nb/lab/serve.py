@@ -63,7 +63,7 @@ async def serve(spec: LabSpec, agent: Agent) -> AsyncIterator[Served]:
     def info() -> dict[str, Any]:
         return {**spec.to_dict(), "proxy_mode": proxy.mode, "kernel": agent.ready, "agentPid": agent.pid}
 
-    app = make_app(store, token, podlogs)
+    app = make_app(store, token, podlogs, runs=agent)
     Console(agent, store, hosts, proxy, info).add_routes(app)
     authority = trustme.CA(organization_name="srcip-nb lab")
     listening = _listen(spec.port)

@@ -20,6 +20,9 @@ from typing import Any
 
 from srcip_nb.errors import LabError
 
+LOG_LIMIT = 1 << 20
+"""Bytes that a supervisor's log may take."""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -66,7 +69,7 @@ def state_dir() -> Path:
     """The directory that holds this user's labs; made with mode 0700 when it is missing.
 
     Raises:
-        LabError: the directory belongs to somebody else.
+        LabError: the directory cannot be made, or belongs to somebody else.
     """
     chosen = os.environ.get("SRCIP_STATE_DIR")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -76,7 +79,13 @@ def state_dir() -> Path:
         path = Path(runtime) / "srcip-nb"
     else:
         path = Path(tempfile.gettempdir()) / f"srcip-nb-{os.getuid()}"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabError(
+            f"the directory for labs, {path}, cannot be made: {error.strerror}",
+            "Set SRCIP_STATE_DIR to a directory of your own.",
+        ) from error
     if path.stat().st_uid != os.getuid():
         raise LabError(f"{path} belongs to another user", "Set SRCIP_STATE_DIR to a directory of your own.")
     return path
@@ -116,6 +125,21 @@ def read_record(directory: Path) -> LabRecord | None:
         created=data["created"],
         url=data["url"],
     )
+
+
+def trim_log(path: Path, limit: int = LOG_LIMIT) -> None:
+    """Cut a log that is longer than `limit` bytes to the whole lines of its last quarter.
+
+    Its writers have to append (O_APPEND). What they write while this cuts may be lost.
+    """
+    if not path.exists() or path.stat().st_size <= limit:
+        return
+    with open(path, "r+b") as log:
+        log.seek(-limit // 4, os.SEEK_END)
+        kept = log.read().partition(b"\n")[2]
+        log.truncate(0)
+    with open(path, "ab") as log:
+        log.write(b"(older lines are gone)\n" + kept)
 
 
 def running_labs() -> list[LabRecord]:

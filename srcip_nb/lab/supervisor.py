@@ -27,9 +27,10 @@ from typing import Any
 from srcip_nb.errors import LabError, SrcipError
 from srcip_nb.lab.kubeconfig import kubeconfig, kubeconfig_text
 from srcip_nb.lab.spec import LabSpec
-from srcip_nb.lab.state import LabRecord, Process, write_record
+from srcip_nb.lab.state import LabRecord, Process, trim_log, write_record
 
 NODES_READY_WITHIN = 30.0  # seconds; a lab that needs longer is broken
+LOG_LOOK_EVERY = 5.0  # seconds
 
 
 def main() -> None:
@@ -85,8 +86,9 @@ class _Supervisor:
         with _watched(self.owner, stopping):
             lab = asyncio.ensure_future(self._be_a_lab(ready))
             ending = asyncio.ensure_future(stopping.wait())
+            trimming = asyncio.ensure_future(_keep_small(self.directory / "log"))
             await asyncio.wait({lab, ending}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (lab, ending):
+            for task in (lab, ending, trimming):
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await lab
@@ -131,6 +133,12 @@ class _Supervisor:
                 url=url,
             )
         )
+
+
+async def _keep_small(log: Path) -> None:
+    while True:
+        trim_log(log)
+        await asyncio.sleep(LOG_LOOK_EVERY)
 
 
 async def _close(booting: asyncio.Future[Any]) -> None:

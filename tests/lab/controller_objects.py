@@ -137,7 +137,7 @@ class FakeAgent:
         self.calls.append((op, arguments))
         return FakeStream([{"done": [{"id": 0, **self.probe_result}]}])
 
-    async def _pod_add(self, pod: str, text: str, files: Object, empty: list[str]) -> None:
+    async def _pod_add(self, pod: str, files: Object, empty: list[str], text: str = "", host: str = "") -> None:
         self.pods[pod] = dict(files)
 
     async def _pod_write(self, pod: str, files: Object, remove: list[str]) -> None:

@@ -83,6 +83,23 @@ def test_visits_without_a_lab():
     assert all(r["latency_ms"] > 0 for r in results)
 
 
+def test_a_copy_of_a_socket_in_another_process_does_no_harm(monkeypatch):
+    """A program that is being started just then has copies of all sockets until it runs; epoll(7) watches those too."""
+    copies, end = [], load.Visitor._end
+
+    def end_with_a_copy(self, exchange, error):
+        if exchange.socket:
+            copies.append(exchange.socket.dup())
+        end(self, exchange, error)
+
+    monkeypatch.setattr(load.Visitor, "_end", end_with_a_copy)
+    url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 30)
+    results = [r for batch in load.visit([{"id": n, "url": url} for n in range(30)], concurrency=5) for r in batch]
+    for copy in copies:
+        copy.close()
+    assert [r["status"] for r in results] == [200] * 30
+
+
 @pytest.mark.parametrize("length", [None, 200_000])
 def test_a_long_answer_is_read_to_its_end(length):
     head = b"HTTP/1.1 200 OK\r\n" + (b"Content-Length: %d\r\n" % length if length else b"") + b"\r\n"

@@ -87,6 +87,18 @@ def test_files_of_a_pod_are_its_own(lab: KernelLab, pod):
     assert lab.exec(pod, "ls", "/sys/class/net").split() == ["eth0", "lo"]
 
 
+def test_files_have_modes_and_may_be_links(lab: KernelLab, pod):
+    lab.call(
+        "pod_write",
+        pod=pod,
+        files={"/srv/run": {"text": "#!/bin/sh\necho ran\n", "mode": 0o755}, "/srv/l": {"link": "run"}},
+    )
+    assert lab.exec(pod, "/srv/l") == "ran\n"
+    lab.call("pod_write", pod=pod, files={"/srv/l": "text now"})
+    assert lab.exec(pod, "cat", "/srv/l") == "text now"
+    assert lab.call("exec", host=pod, argv=["test", "-x", "/srv/l"])["code"] == 1
+
+
 def test_a_volume_hides_what_the_image_has_there(lab: KernelLab):
     files = {"/usr/share/nginx/html/index.html": "mine"}
     pod = lab.add_pod("volume", "worker02", "10.0.30.70", files, empty=["/usr/share/nginx/html"])

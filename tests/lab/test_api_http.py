@@ -97,7 +97,7 @@ def test_paths_and_verbs_that_are_not_there(server: ApiServer, method: str, path
     assert (answer.status, answer.body["kind"], answer.body["code"]) == (code, "Status", code)
 
 
-@pytest.mark.parametrize("path", ["pods/a/exec", "pods/a/portforward", "pods/a/eviction", "services/a/proxy/index"])
+@pytest.mark.parametrize("path", ["pods/a/attach", "pods/a/portforward", "pods/a/eviction", "services/a/proxy/index"])
 def test_what_the_lab_lacks_is_said(server: ApiServer, path: str) -> None:
     answer = server.request("POST", f"{NAMESPACE}/{path}")
     resource, _, subresource = path.split("/")[:3]

@@ -212,7 +212,8 @@ def test_logs_and_words_for_what_the_lab_lacks(kubectl: Kubectl, server: ApiServ
     server.loop.call_soon_threadsafe(server.loop.call_later, 0.5, end)
     followed = kubectl("logs", "-f", "--prefix", "-l", "app=x").stdout
     assert followed == "[pod/p/c] one\n[pod/p/c] two\n[pod/p/c] three\n"
-    assert "the lab has no pods/exec: type `srcip-nb lab exec" in kubectl("exec", "p", "--", "ls", code=1).stderr
+    refused = kubectl("port-forward", "p", "8080:80", code=1).stderr
+    assert "the lab has no pods/portforward: type `srcip-nb lab exec" in refused
 
 
 def test_waiting_and_watching(kubectl: Kubectl, server: ApiServer) -> None:

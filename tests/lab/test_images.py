@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from srcip_nb.lab import images
+from srcip_nb.lab.entrypoint import entrypoint_files
 
 
 @pytest.mark.parametrize(
@@ -66,45 +67,97 @@ def test_the_welcome_page_has_the_length_that_logs_show() -> None:
     assert len(images.INDEX_HTML.encode()) == 615
 
 
+def entrypoint(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the image's entrypoint with the image's files in a folder in place of the root."""
+    for path, text in entrypoint_files(images.DEFAULT_CONF).items():
+        script = folder / path[1:]
+        script.parent.mkdir(parents=True, exist_ok=True)
+        for root in ("/docker-entrypoint.d/*", "/docker-entrypoint.d 2", "/etc/nginx"):
+            text = text.replace(root, f"{folder}{root}")
+        script.write_text(text.replace("/proc/net/if_inet6", "/proc/self/status"))
+        script.chmod(0o755)
+    (folder / "bin").mkdir()
+    (folder / "bin/nginx").symlink_to(str(shutil.which("true")))
+    environment = {"PATH": f"{folder}/bin:/usr/bin:/bin", **env}
+    argv = [str(folder / "docker-entrypoint.sh"), *words]
+    return subprocess.run(argv, env=environment, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(
     ("conf", "line"),
     [
         (images.DEFAULT_CONF, "info: Enabled listen on IPv6 in CONF"),
         ("server { listen 8080; }\n", "info: CONF differs from the packaged version"),
         ("server { listen  [::]:80; }\n", "info: IPv6 listen already enabled"),
-        (None, "info: /etc/nginx/conf.d/default.conf is not a file or does not exist"),
+        (None, "info: CONF is not a file or does not exist"),
     ],
 )
 def test_entrypoint_says_what_it_does_and_becomes_the_command(tmp_path: Path, conf: str | None, line: str) -> None:
-    packaged, own, log = tmp_path / "packaged", tmp_path / "default.conf", tmp_path / "log"
-    packaged.write_text(images.DEFAULT_CONF)
+    own = tmp_path / "etc/nginx/conf.d/default.conf"
     if conf is not None:
+        own.parent.mkdir(parents=True)
         own.write_text(conf)
-    script = (
-        images.ENTRYPOINT.replace("/usr/share/nginx/default.conf", str(packaged))
-        .replace("conf=/etc/nginx/conf.d/default.conf", f"conf={own}")
-        .replace("/var/log/nginx", str(log))
-        .replace("/proc/net/if_inet6", "/proc/self/status")
-    )
-    (tmp_path / "nginx").symlink_to(str(shutil.which("true")))
-    done = subprocess.run(
-        ["/bin/sh", "-c", script, "entrypoint", "nginx"],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-    )
+    done = entrypoint(tmp_path, "nginx")
     assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
-    assert f"10-listen-on-ipv6-by-default.sh: {line.replace('CONF', str(own))}" in said
-    assert said[0].startswith("/docker-entrypoint.sh: /docker-entrypoint.d/ is not empty")
-    assert said[-1] == "/docker-entrypoint.sh: Configuration complete; ready for start up"
-    assert (log / "access.log").readlink() == Path("/dev/stdout")
+    said = done.stdout.replace(str(tmp_path), "").splitlines()
+    line = f"10-listen-on-ipv6-by-default.sh: {line.replace('CONF', '/etc/nginx/conf.d/default.conf')}"
+    assert [*said[:4], *said[-5:]] == [
+        "/docker-entrypoint.sh: /docker-entrypoint.d/ is not empty, will attempt to perform configuration",
+        "/docker-entrypoint.sh: Looking for shell scripts in /docker-entrypoint.d/",
+        "/docker-entrypoint.sh: Launching /docker-entrypoint.d/10-listen-on-ipv6-by-default.sh",
+        said[3],
+        line,
+        "/docker-entrypoint.sh: Sourcing /docker-entrypoint.d/15-local-resolvers.envsh",
+        "/docker-entrypoint.sh: Launching /docker-entrypoint.d/20-envsubst-on-templates.sh",
+        "/docker-entrypoint.sh: Launching /docker-entrypoint.d/30-tune-worker-processes.sh",
+        "/docker-entrypoint.sh: Configuration complete; ready for start up",
+    ]
     if conf == images.DEFAULT_CONF:
         assert "listen       80;\n    listen  [::]:80;\n" in own.read_text()
 
 
-def test_entrypoint_is_quiet_for_other_commands_and_when_told() -> None:
-    script = images.ENTRYPOINT.replace("/var/log/nginx", "/tmp").replace("ln -sf", ":")
-    for words, env in ((["echo", "only"], {}), (["true"], {"NGINX_ENTRYPOINT_QUIET_LOGS": "1"})):
-        done = subprocess.run(["/bin/sh", "-c", script, "entrypoint", *words], env=env, capture_output=True, text=True)
-        assert done.stdout == ("only\n" if words[0] == "echo" else "")
+def test_entrypoint_runs_what_is_there_and_says_what_it_cannot(tmp_path: Path) -> None:
+    folder = tmp_path / "docker-entrypoint.d"
+    folder.mkdir()
+    (folder / "40-own.sh").write_text("#!/bin/sh\necho mine\n")
+    (folder / "50-own.sh").write_text("#!/bin/sh\necho never\n")
+    (folder / "notes.txt").touch()
+    (folder / "40-own.sh").chmod(0o755)
+    said = entrypoint(tmp_path, "nginx").stdout.replace(str(tmp_path), "")
+    assert "Launching /docker-entrypoint.d/40-own.sh\nmine\n" in said
+    assert "Ignoring /docker-entrypoint.d/50-own.sh, not executable\n" in said and "never" not in said
+    assert "Ignoring /docker-entrypoint.d/notes.txt\n" in said
+
+
+@pytest.mark.parametrize("has_envsubst", [True, False])
+def test_templates_are_filled_in_or_the_container_does_not_start(tmp_path: Path, has_envsubst: bool) -> None:
+    templates = tmp_path / "etc/nginx/templates"
+    templates.mkdir(parents=True)
+    (templates / "site.conf.template").write_text("$PORT")
+    (tmp_path / "etc/nginx/conf.d").mkdir()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("env", "find", "grep", "ls", "md5sum", "mkdir", "sed", "touch"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    if has_envsubst:
+        (tools / "envsubst").write_text('#!/bin/sh\nsed "s/.PORT/$PORT/"\n')
+        (tools / "envsubst").chmod(0o755)
+    done = entrypoint(tmp_path, "nginx", PORT="8080", PATH=f"{tmp_path}/bin:{tools}")
+    if has_envsubst:
+        assert (tmp_path / "etc/nginx/conf.d/site.conf").read_text() == "8080"
+        assert "20-envsubst-on-templates.sh: Running envsubst on " in done.stdout
+    else:
+        assert done.returncode == 1
+        assert "apt-get install gettext-base" in done.stderr
+
+
+def test_entrypoint_is_quiet_for_other_commands_and_when_told(tmp_path: Path) -> None:
+    assert entrypoint(tmp_path, "echo", "only").stdout == "only\n"
+    assert entrypoint(tmp_path / "quiet", "nginx", NGINX_ENTRYPOINT_QUIET_LOGS="1").stdout == ""
+
+
+def test_the_logs_lead_to_the_containers_output() -> None:
+    image = images.find_image("nginx")
+    assert image is not None
+    assert image.files["/var/log/nginx/access.log"] == {"link": "/dev/stdout"}
+    assert image.files["/var/log/nginx/error.log"] == {"link": "/dev/stderr"}

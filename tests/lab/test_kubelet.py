@@ -142,6 +142,15 @@ def test_items_choose_and_rename() -> None:
     assert mounts_of(with_volume(volume), {"page": CONFIGMAP}.get).files == {"/srv/sub/x": "1"}
 
 
+def test_modes_of_files_are_honoured() -> None:
+    items = [{"key": "a", "path": "a"}, {"key": "c", "path": "c", "mode": 0o600}]
+    volume = {"configMap": {"name": "page", "defaultMode": 0o755, "items": items}}
+    assert mounts_of(with_volume(volume), {"page": CONFIGMAP}.get).files == {
+        "/srv/a": {"text": "1", "mode": 0o755},
+        "/srv/c": {"base64": "AAE=", "mode": 0o600},
+    }
+
+
 @pytest.mark.parametrize(
     ("volume", "mount", "said"),
     [
@@ -499,11 +508,20 @@ def test_a_probe_that_the_agent_cannot_send_is_a_failed_probe() -> None:
     run(test)
 
 
-def test_host_network_is_refused_in_one_sentence() -> None:
+def test_a_pod_on_its_hosts_network_has_the_hosts_address_and_takes_its_ports() -> None:
     async def test(cluster: Running) -> None:
-        cluster.create_pod(hostNetwork=True)
-        await cluster.until(lambda: any("hostNetwork" in message for _, message in cluster.events("web")))
-        assert cluster.agent.pods == {}
+        for name in ("p1", "p2", "p3"):
+            cluster.create_pod(name, hostNetwork=True, container={"ports": [{"containerPort": 80}]})
+        one, two = await cluster.until_ready("p1"), await cluster.until_ready("p2")
+        assert [one["status"]["podIP"], two["status"]["podIP"]] == ["192.168.1.45", "192.168.1.46"]
+        assert [call["host"] for call in cluster.agent.named("pod_add")] == ["worker01", "worker02"]
+        said = "2 node(s) didn't have free ports for the requested pod ports"
+        await cluster.until(lambda: any(said in message for _, message in cluster.events("p3")))
+        cluster.store.delete("pods", "seminar", "p1")
+        await cluster.until(lambda: (cluster.get("pods", "p3") or {})["status"].get("podIP") == "192.168.1.45")
+        # The node's own address was never one of those that pods are given.
+        cluster.create_pod("plain")
+        assert (await cluster.until_ready("plain"))["status"]["podIP"] == "10.0.5.2"
 
     run(test)
 

@@ -131,3 +131,28 @@ def test_two_containers_of_a_pod_each_have_their_own_processes() -> None:
         await cluster.until(lambda: not cluster.pods())
 
     run(test, kernel=True)
+
+
+@pytest.mark.lab
+def test_a_pod_on_its_hosts_network_is_there_and_leaves_the_host_as_it_was() -> None:
+    async def test(cluster: Running) -> None:
+        async def on(host: str, *argv: str) -> str:
+            done = await cluster.agent.call("exec", host=host, argv=list(argv))
+            return str(done["stdout"])
+
+        devices = await on("worker01", "ls", "/sys/class/net")
+        cluster.create_pod(hostNetwork=True)
+        await cluster.until_ready()
+        assert "Welcome to nginx" in await on("client", "curl", "-s", "http://192.168.1.45/")
+        await cluster.until(lambda: "192.168.1.122 - - [" in cluster.podlogs.read("seminar", "web", "nginx"), 1.0)
+        assert await on("seminar/web", "hostname") == "worker01\n"
+        assert await on("seminar/web", "ls", "/sys/class/net") == devices
+        cluster.store.delete("pods", "seminar", "web")
+        await cluster.until(lambda: cluster.get("pods", "web") is None)
+        assert await on("worker01", "ls", "/sys/class/net") == devices
+        assert await on("client", "curl", "-s", "http://192.168.1.45/") == ""
+        cluster.create_pod()  # a pod with a network of its own goes to the same node, which still works
+        await cluster.until_ready()
+        assert "Welcome to nginx" in await on("worker02", "curl", "-s", "http://10.0.5.2/")
+
+    run(test, kernel=True)

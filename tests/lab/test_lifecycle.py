@@ -85,6 +85,15 @@ def test_a_lab_comes_and_goes():
     assert traces.left() == []
 
 
+def test_all_of_a_labs_processes_are_counted_and_small():
+    with Lab() as lab:
+        # A command that is just ending may be seen by one and not by the other.
+        assert wait_until(
+            lambda: lab.client.stats()["processes"] == len(processes_below(lab.record.supervisor.pid)), within=10
+        )
+        assert lab.client.stats()["rss_kb"] < 150 * 1024
+
+
 def test_labs_stand_side_by_side():
     with Lab(name="one") as one, Lab(name="two", workers=1) as two:
         assert {"one", "two"} <= {lab.name for lab in running_labs()}

@@ -6,9 +6,12 @@ import asyncio
 import json
 
 import pytest
+import yaml
 
 from srcip_nb.errors import LabError, NotFinishedError, UsageError
+from srcip_nb.lab.api.status import ApiError
 from srcip_nb.lab.api.store import Store
+from srcip_nb.lab.console import Console
 from srcip_nb.lab.controllers.proxy import Proxy
 from srcip_nb.lab.proxy.iptables import chain_hash
 from srcip_nb.lab.proxy.ruleset import as_text, from_text
@@ -39,7 +42,7 @@ class Kernels:
             return None
         program = arguments["argv"][0].rpartition("/")[2]
         self.calls.append((program, host, arguments["argv"], arguments.get("stdin") or ""))
-        if program == "iptables-legacy-restore" and host in self.broken:
+        if program in ("iptables-legacy-restore", "nft") and host in self.broken:
             return {"code": 2, "stdout": "", "stderr": "iptables-restore: line 7 failed"}
         return {"code": 0, "stdout": self.flows if program == "conntrack" else "", "stderr": ""}
 
@@ -237,6 +240,101 @@ def test_it_follows_the_store_and_says_when_rules_are_in_force(store, kernels, p
 def test_there_are_only_so_many_modes(store, kernels):
     with pytest.raises(UsageError, match="there is no proxy mode 'userspace'"):
         Proxy(store, kernels, topology(), mode="userspace")
+
+
+def programs_on(kernels, host):
+    """What was run on a host, in order: the program, and whether it put rules there or took them away."""
+    found = []
+    for program, at, _, text in (call for call in kernels.calls if call[0] in ("iptables-legacy-restore", "nft")):
+        if at == host and text:
+            adds = "jump services" in text if program == "nft" else ":KUBE-SERVICES" in text
+            found.append((program, "load" if adds else "remove"))
+    kernels.calls = []
+    return found
+
+
+class Remembering(Kernels):
+    """Kernels whose iptables-legacy-save shows what was loaded last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saved: dict[str, str] = {}
+
+    async def call(self, op, **arguments):
+        answer = await super().call(op, **arguments)
+        argv = arguments.get("argv", [""])
+        if argv[0] == "iptables-legacy-restore" and answer["code"] == 0:
+            self.saved[arguments["host"]] = arguments["stdin"]
+        if argv == ["iptables-legacy-save"]:
+            answer["stdout"] = self.saved.get(arguments["host"], "")
+        return answer
+
+
+def test_a_new_mode_is_loaded_before_the_old_one_goes(store):
+    kernels, modes = Remembering(), []
+    proxy = Proxy(store, kernels, topology())
+    proxy.on_mode = modes.append
+    asyncio.run(proxy.sync())
+    assert programs_on(kernels, "worker01") == [("iptables-legacy-restore", "load")]
+    proxy.mode = "nftables"
+    assert proxy.in_force == 0
+    asyncio.run(proxy.sync())
+    assert proxy.in_force > 0
+    assert programs_on(kernels, "worker01") == [("nft", "load"), ("iptables-legacy-restore", "load")]
+    assert "-X KUBE-SERVICES" in kernels.saved["worker01"]
+    proxy.mode = "iptables"
+    kernels.saved.clear()
+    asyncio.run(proxy.sync())
+    assert programs_on(kernels, "worker01") == [("iptables-legacy-restore", "load"), ("nft", "remove")]
+    asyncio.run(proxy.sync())
+    assert programs_on(kernels, "worker01") == []
+
+
+def test_a_node_that_refuses_a_mode_keeps_the_other(store):
+    kernels = Remembering()
+    proxy = Proxy(store, kernels, topology())
+    asyncio.run(proxy.sync())
+    kernels.calls, kernels.broken = [], {"worker02"}
+    proxy.mode = "nftables"
+    asyncio.run(proxy.sync())
+    assert proxy.in_force == 0 and proxy.status()["nodes"]["worker02"]["error"]
+    kernels.broken = set()
+    kernels.calls = []
+    proxy.mode = "iptables"
+    asyncio.run(proxy.sync())
+    # The rules that never went are not loaded again, and above all not taken away.
+    assert programs_on(kernels, "worker02") == [("nft", "remove")]
+    assert proxy.in_force > 0
+
+
+def test_a_mode_that_no_kernel_takes_is_taken_back():
+    class Refuses:
+        mode = "iptables"
+
+        async def wait_in_force(self, revision):
+            raise NotFinishedError(f"{self.mode} failed on worker01")
+
+    class Request:
+        async def json(self):
+            return {"mode": "nftables"}
+
+    stub = Refuses()
+    console = Console(agent=None, store=None, topology=None, proxy=stub, info=dict)
+    with pytest.raises(ApiError, match="is still iptables: nftables failed on worker01"):
+        asyncio.run(console._set_proxy_mode(Request()))
+    assert stub.mode == "iptables"
+
+
+def test_the_mode_can_be_read_as_on_a_cluster_made_by_kubeadm(store, kernels, proxy):
+    store.create("namespaces", {"metadata": {"name": "kube-system"}})
+    told = []
+    proxy.on_mode = told.append
+    for mode in ("iptables", "nftables", "nftables"):
+        proxy.mode = mode
+        asyncio.run(proxy.sync())
+        config = store.get("configmaps", "kube-system", "kube-proxy")["data"]["config.conf"]
+        assert yaml.safe_load(config)["mode"] == mode
+    assert told == ["iptables", "nftables"]
 
 
 def test_a_nodes_new_label_counts(store, kernels, proxy):

@@ -24,8 +24,13 @@ def zoo() -> list[dict]:
         {"name": "dns-tcp", "port": 53, "protocol": "TCP", "nodePort": 30054},
         {"name": "sig", "port": 99, "protocol": "SCTP", "nodePort": 30055},
     ]
+    long = {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 86399}}}
     local = {"externalTrafficPolicy": "Local", "healthCheckNodePort": 31000}
+    ranges = ["10.0.1.0/24", "10.0.2.0/24", "192.168.1.0/26", "192.168.1.56/32", "10.0.1.128/25"]
     services = [
+        service("g", **lb, loadBalancerSourceRanges=ranges, sessionAffinity="ClientIP", **long),
+        service("i", **lb, loadBalancerSourceRanges=["10.0.1.0/24", "10.0.0.0/24"]),
+        service("j", **lb, loadBalancerSourceRanges=["203.0.113.7/32"]),
         service("a", **lb, **local, loadBalancerSourceRanges=["192.168.1.45/32", "10.9.8.7/16"]),
         service("b", **lb, **local, sessionAffinity="ClientIP"),
         service("c", **lb, **local, internalTrafficPolicy="Local", externalIPs=["192.168.1.200", "192.168.1.201"]),
@@ -47,8 +52,9 @@ def zoo_file(tmp_path):
 
 @pytest.mark.lab
 @pytest.mark.parametrize("node", ["master01", "worker01", "worker02"])
-def test_the_kernel_shows_the_rules_as_they_were_written(zoo_file, node):
-    assert render_rules("iptables", node, [zoo_file], loaded=True) == render_rules("iptables", node, [zoo_file])
+@pytest.mark.parametrize("mode", ["iptables", "nftables"])
+def test_the_kernel_shows_the_rules_as_they_were_written(zoo_file, mode, node):
+    assert render_rules(mode, node, [zoo_file], loaded=True) == render_rules(mode, node, [zoo_file])
 
 
 def test_files_lists_and_json_are_read_alike(tmp_path, zoo_file):
@@ -66,6 +72,14 @@ def test_the_form_is_that_of_iptables_save():
     truth = TRUTH / "nodeport-local"
     written = render_rules("iptables", "worker01", [truth / "objects.yaml"])
     assert sorted(written.splitlines()) == sorted((truth / "worker01.iptables").read_text().splitlines())
+
+
+def test_the_form_is_that_of_nft_list_ruleset():
+    truth = TRUTH / "source-ranges"
+    written = render_rules("nftables", "worker01", [truth / "objects.yaml"])
+    assert sorted(written.replace(",", "").split()) == sorted(
+        (truth / "worker01.nftables").read_text().replace(",", "").split()
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ https://www.opensourcetech.tokyo/entry/20231015/1697375251: client 192.168.1.122
 
 import json
 import re
+import time
 from importlib import resources
 
 import pytest
@@ -109,24 +110,50 @@ def test_favicon_leaves_the_posts_error_line(seminar):
     ), log[-2000:]
 
 
+PINNED = """
+apiVersion: v1
+kind: Pod
+metadata: {name: pinned, namespace: seminar, labels: {app: pinned}}
+spec:
+  nodeName: worker01
+  containers: [{name: nginx, image: "nginx:latest"}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: pinned, namespace: seminar}
+spec:
+  type: NodePort
+  externalTrafficPolicy: Local
+  selector: {app: pinned}
+  ports: [{port: 80, nodePort: 30080}]
+"""
+
+
 def test_a_node_without_a_pod_drops_under_local_and_answers_under_cluster(seminar):
-    kubectl(seminar, "-n", "seminar", "scale", "deployment", "webserver", "--replicas=1")
-    try:
-        for _ in range(100):
-            nodes = pods_by_node(seminar)
-            if len(nodes) == 1:
-                break
-        (with_pod,) = nodes
-        without = {"worker01": "192.168.1.46", "worker02": "192.168.1.45"}[with_pod]
-        port = service(seminar)["spec"]["ports"][0]["nodePort"]
-        set_policy(seminar, "Local")
-        assert {r["error"] for r in send(seminar, f"http://{without}:{port}/", "drop", 3)} == {"timeout"}
-        set_policy(seminar, "Cluster")
-        assert {r["status"] for r in send(seminar, f"http://{without}:{port}/", "pass", 8)} == {200}
-        assert sources(seminar, "drop")[with_pod] == set()
-    finally:
-        kubectl(seminar, "-n", "seminar", "scale", "deployment", "webserver", "--replicas=2")
-        kubectl(seminar, "-n", "seminar", "rollout", "status", "deployment/webserver", "--timeout=20s")
+    kubectl(seminar, "apply", "-f", "-", stdin=PINNED)
+    kubectl(seminar, "-n", "seminar", "wait", "--for=condition=Ready", "pod/pinned", "--timeout=10s")
+    worker01, worker02 = "http://192.168.1.45:30080/", "http://192.168.1.46:30080/"
+    wait_until(lambda: send(seminar, worker01, "first", 1)[0]["status"] == 200)
+
+    def logged(marker: str) -> set[str]:
+        lines = kubectl(seminar, "-n", "seminar", "logs", "pinned").stdout.splitlines()
+        return {line.split()[0] for line in lines if f"?{marker}-" in line}
+
+    assert {r["error"] for r in send(seminar, worker02, "dropped", 3)} == {"timeout"}
+    assert {r["status"] for r in send(seminar, worker01, "kept", 3)} == {200}
+    assert (logged("dropped"), logged("kept")) == (set(), {"192.168.1.122"})
+    patch = json.dumps({"spec": {"externalTrafficPolicy": "Cluster"}})
+    kubectl(seminar, "-n", "seminar", "patch", "service", "pinned", "-p", patch)
+    wait_until(lambda: send(seminar, worker02, "second", 1)[0]["status"] == 200)
+    assert {r["status"] for r in send(seminar, worker02, "forwarded", 8)} == {200}
+    assert logged("forwarded") == {"10.0.30.64"}
+    kubectl(seminar, "-n", "seminar", "delete", "pod/pinned", "service/pinned")
+
+
+def wait_until(condition, within: float = 10.0) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within} s"
 
 
 def test_no_endpoint_at_all_is_refused(seminar):

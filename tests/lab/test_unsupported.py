@@ -50,6 +50,13 @@ def test_a_plain_pod_is_neither_refused_nor_warned_of() -> None:
     assert unsupported("Pod", pod()) == []
 
 
+def test_a_pod_on_its_hosts_network_has_its_own_ports_there() -> None:
+    port = {"containerPort": 80, "hostPort": 80}
+    assert unsupported("Pod", pod(hostNetwork=True, container={"ports": [port]})) == []
+    with pytest.raises(ApiError, match="hostPort"):
+        unsupported("Pod", pod(hostNetwork=True, container={"ports": [{**port, "hostPort": 81}]}))
+
+
 def test_the_server_refuses_and_warns() -> None:
     with api_server() as server:
         refused = server.request("POST", PODS, pod(volumes=[{"name": "v", "hostPath": {"path": "/etc"}}]))

@@ -358,7 +358,7 @@ def test_of_a_pod_only_the_image_may_change() -> None:
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
-        ({"hostNetwork": True}, "hostNetwork"),
+        ({"hostPID": True}, "hostPID"),
         ({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, "volumes[0].hostPath"),
         ({"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}, "volumes[0].secret"),
         ({"containers": [{"name": "c", "image": "nginx", "ports": [{"containerPort": 80, "hostPort": 80}]}]},

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import syscalls
-from .processes import Process, Processes, check_argv
+from .argv import check_argv
+from .processes import Process, Processes
 from .protocol import RequestError
 from .reactor import Reactor
 from .spaces import Space, in_thread
@@ -84,8 +85,9 @@ class LogPipe:
 class Container:
     """One running program of a pod."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, env: dict[str, str]) -> None:
         self.process = process
+        self.env = env
         self.waits_for = {"stdout", "stderr", "end"}
         self.gone = threading.Event()
 
@@ -112,12 +114,12 @@ class Containers:
         stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         pipes = [os.pipe() for _ in range(2)]
 
+        env = {"HOSTNAME": space.hostname, **env}
+
         def run() -> Process:
             space.enter()
             fds = (stdin, pipes[0][1], pipes[1][1])
-            return self._processes.start(
-                argv, space.name, fds, {"HOSTNAME": pod.partition("/")[2], **env}, is_init=True
-            )
+            return self._processes.start(argv, space.name, fds, env, is_init=True)
 
         try:
             process = in_thread(run)
@@ -128,7 +130,7 @@ class Containers:
         finally:
             for fd in (stdin, pipes[0][1], pipes[1][1]):
                 os.close(fd)
-        container = self._running[pod, name] = Container(process)
+        container = self._running[pod, name] = Container(process, env)
         for stream, (read_end, _) in zip(("stdout", "stderr"), pipes, strict=True):
             self._follow(pod, name, container, stream, read_end)
         self._processes.on_end(
@@ -195,6 +197,11 @@ class Containers:
         finally:
             for fd, _ in inside:
                 os.close(fd)
+
+    def environment(self, pod: str, name: str) -> dict[str, str]:
+        """The variables that a running container was started with; {} for another, or for "" as its name."""
+        container = self._running.get((pod, name))
+        return dict(container.env) if container else {}
 
     def _open_namespaces(self, pod: str, name: str) -> list[tuple[int, int]]:
         """Mount and pid namespace of a running container; [] if there is none."""

@@ -4,7 +4,7 @@
     exec host argv [stdin] [timeout] [env] [container]          -> {code, stdout, stderr}
     open host argv [tty] [env] [rows] [cols] [container]        events {stdout} and {stderr}, base64 -> {code}
     input to data | signal to signal | resize to rows cols      to a running exec, open or visit
-    pod_add pod text [files] [empty] | pod_write pod [files] [remove] | pod_del pod
+    pod_add pod text|host [files] [empty] | pod_write pod [files] [remove] | pod_del pod
     start pod container argv [env] -> {pid} | stop pod container [grace] [signal] -> {code}
     announce host address | withdraw host address
     health host port status [headers] [body] [address] [path]   status null closes
@@ -12,7 +12,7 @@
     stats -> {rss_kb, pss_kb, processes, namespaces} | ping
 
 A host is called by its name, a pod ``NAMESPACE/POD``. A program runs in a pod's first running container, or in the one
-that `container` names.
+that `container` names, then with that one's variables.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ class Operations:
         def enter() -> str:
             return self._enter(host, container).name
 
+        env = {**self._containers.environment(host, container), **(env or {})}
         return programs.run(self._processes, running, enter, argv, stdin, timeout, env)
 
     def op_open(
@@ -139,6 +140,7 @@ class Operations:
         def enter() -> str:
             return self._enter(host, container).name
 
+        env = {**self._containers.environment(host, container), **(env or {})}
         if tty:
             return programs.stream_terminal(self._processes, running, enter, argv, env, (rows, cols), hand_on)
         return programs.stream(self._processes, running, enter, argv, env, hand_on)
@@ -169,10 +171,12 @@ class Operations:
 
     def op_resize(self, running: Running, to: Any, rows: int, cols: int) -> None:
         """Tell a program's terminal its size."""
-        terminal = self._running_one(to).terminal
-        if terminal < 0:
+        target = self._running_one(to)
+        target.size = rows, cols  # looked at when the terminal is there, if it is not yet
+        if target.terminal >= 0:
+            resize_terminal(target.terminal, rows, cols)
+        elif target.process:
             raise RequestError(f"request {to!r} has no terminal")
-        resize_terminal(terminal, rows, cols)
 
     # -- pods ---------------------------------------------------------------------------------------------------------
 
@@ -180,26 +184,34 @@ class Operations:
         self,
         running: Running,
         pod: str,
-        text: str,
+        text: str = "",
         files: dict[str, Any] | None = None,
         empty: list[str] | None = None,
+        host: str = "",
     ) -> None:
-        """Make a pod: its namespaces, its files, and by its text its network; all of it or nothing."""
+        """Make a pod: its namespaces, its files, and by its text its network, or a host's; all of it or nothing."""
         names = [words[3] for _, words in lines_of(text) if words[:3] == ["ip", "netns", "add"] and len(words) > 3]
+        if host and not text:
+            names = [pod.replace("/", ".")]
         if pod.count("/") != 1 or len(names) != 1 or "." not in names[0]:
             raise RequestError("a pod is NAMESPACE/POD, and its text makes one namespace, NAMESPACE.POD")
         if pod in self._pods:
             raise RequestError(f"pod {pod} exists already")
         content, directories = podroot.contents(files or {}), empty or []
         podroot.check_paths(directories)
-        hostname = pod.partition("/")[2]
+        node = self._spaces[host] if host else None
+        hostname = host or pod.partition("/")[2]
 
         def add(name: str) -> Space:
             def make_root() -> None:
                 podroot.make_pod_root(self._has_overlay, hostname, directories, content)
 
-            made = self._pods[pod] = self._spaces.add(name, hostname, make_root)
+            made = self._pods[pod] = self._spaces.add(name, hostname, make_root, node)
             return made
+
+        if node:
+            add(names[0])
+            return
 
         try:
             run_text(text, self._spaces, add)

@@ -9,10 +9,10 @@ the pod's files are the same, but what it wrote elsewhere would land on the mach
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from . import syscalls
 from .protocol import RequestError
@@ -34,8 +34,16 @@ def check_paths(paths: Sequence[str]) -> None:
             raise RequestError(f"{path!r} is not an absolute path of a file")
 
 
-def contents(files: Mapping[str, object]) -> dict[str, bytes]:
-    """Decode files as they come over the wire: path to text, or to {"base64": ...}.
+class File(NamedTuple):
+    """A file to be written: its bytes and permissions, or where it leads to as a symbolic link."""
+
+    data: bytes = b""
+    mode: int = 0o644
+    link: str = ""
+
+
+def contents(files: Mapping[str, object]) -> dict[str, File]:
+    """Decode files as they come over the wire: path to text, {"text" or "base64": ..., "mode": ...} or {"link": ...}.
 
     Raises:
         RequestError: a path or a content is not of that form.
@@ -43,16 +51,22 @@ def contents(files: Mapping[str, object]) -> dict[str, bytes]:
     check_paths(list(files))
     decoded = {}
     for path, content in files.items():
-        if isinstance(content, str):
-            decoded[path] = content.encode()
-            continue
         try:
-            if not isinstance(content, dict):
-                raise TypeError("neither text nor an object")
-            decoded[path] = base64.b64decode(content["base64"], validate=True)
-        except (TypeError, KeyError, binascii.Error) as error:
+            decoded[path] = _decoded(content)
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise RequestError(f'the content of {path} is neither text nor {{"base64": ...}}') from error
     return decoded
+
+
+def _decoded(content: object) -> File:
+    if isinstance(content, str):
+        return File(content.encode())
+    if not isinstance(content, dict):
+        raise TypeError("neither text nor an object")
+    if "link" in content:
+        return File(link=str(content["link"]))
+    data = content["text"].encode() if "text" in content else base64.b64decode(content["base64"], validate=True)
+    return File(data, int(content.get("mode", 0o644)) & 0o777)
 
 
 def has_overlay() -> bool:
@@ -74,7 +88,7 @@ def _mount_overlay() -> str:
     return root
 
 
-def make_pod_root(overlay: bool, hostname: str, empty: Sequence[str], files: Mapping[str, bytes]) -> None:
+def make_pod_root(overlay: bool, hostname: str, empty: Sequence[str], files: Mapping[str, File]) -> None:
     """Make the calling thread's mount namespace a pod's.
 
     Args:
@@ -150,14 +164,17 @@ def _set_read_only() -> None:
     syscalls.mount("/", "/", flags=syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
 
 
-def write_files(files: Mapping[str, bytes]) -> None:
+def write_files(files: Mapping[str, File]) -> None:
     """Write files, each at once: whoever reads sees the old content or the new one, never a part."""
     for path, content in files.items():
         os.makedirs(os.path.dirname(path), exist_ok=True)
         draft = f"{os.path.dirname(path)}/.{os.path.basename(path)}.new"
-        with open(draft, "wb") as file:
-            file.write(content)
-        os.chmod(draft, 0o644)
+        if content.link:
+            os.symlink(content.link, draft)
+        else:
+            with open(draft, "wb") as file:
+                file.write(content.data)
+            os.chmod(draft, content.mode)
         os.replace(draft, path)
 
 

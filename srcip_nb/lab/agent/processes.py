@@ -7,7 +7,6 @@ under which children are started and signalled: a pid is never signalled after i
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -18,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from . import syscalls
-from .protocol import ProgramError, RequestError
+from .argv import check_argv, fault, find_program
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "USER": "root", "LANG": "C.UTF-8", "SHELL": "/bin/sh"}
@@ -27,8 +26,6 @@ ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "USER": "root", "LANG": "C.UTF-8",
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
 
 PIPE_READS = 16
-
-NOT_RUNNABLE, NOT_THERE = 126, 127  # exit codes, as a shell gives them (POSIX, "Exit Status for Commands")
 
 
 class Process:
@@ -157,44 +154,6 @@ class Processes:
                     traceback.print_exc()
 
 
-def check_argv(argv: object) -> None:
-    """Refuse what is not a list of words with at least one.
-
-    Raises:
-        RequestError: it is not.
-    """
-    if (
-        not isinstance(argv, (list, tuple))
-        or not argv
-        or not all(isinstance(word, str) for word in argv)
-        or not argv[0]
-    ):
-        raise RequestError('argv has to be a list of words, as ["ip", "address"]')
-    if any("\0" in word for word in argv):
-        raise RequestError("a word of argv holds a NUL character")
-
-
-def find_program(name: str, path: str) -> str:
-    """Look a program up in the calling thread's file system, as a shell does.
-
-    Raises:
-        ProgramError: it is not there.
-    """
-    if "/" in name:
-        return name
-    for directory in path.split(":"):
-        candidate = f"{directory}/{name}"
-        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
-            return candidate
-    raise ProgramError(f"{name}: no such program in {path}", NOT_THERE)
-
-
-def _fault(program: str, error: OSError) -> ProgramError:
-    if error.errno == errno.ENOENT:
-        return ProgramError(f"{program}: no such program", NOT_THERE)
-    return ProgramError(f"{program}: {error.strerror}", NOT_RUNNABLE)
-
-
 def _spawn(program: str, argv: Sequence[str], env: Mapping[str, str], fds: tuple[int, int, int], terminal: str) -> int:
     """Start a program in a session of its own; posix_spawn, unlike fork, does not copy the agent's memory first."""
     actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
@@ -207,7 +166,7 @@ def _spawn(program: str, argv: Sequence[str], env: Mapping[str, str], fds: tuple
     try:
         return os.posix_spawn(program, list(argv), env, file_actions=actions, setsid=True, setsigdef=_SIGNALS)
     except OSError as error:
-        raise _fault(argv[0], error) from error
+        raise fault(argv[0], error) from error
 
 
 def _fork_init(program: str, argv: Sequence[str], env: Mapping[str, str], fds: tuple[int, int, int]) -> int:
@@ -226,7 +185,7 @@ def _fork_init(program: str, argv: Sequence[str], env: Mapping[str, str], fds: t
         for line in report:
             kind, _, text = line.rstrip("\n").partition(" ")
             if kind == "failed":
-                raise _fault(argv[0], OSError(int(text), os.strerror(int(text))))
+                raise fault(argv[0], OSError(int(text), os.strerror(int(text))))
             pid = int(text)
     return pid
 

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .processes import Feed, Process, Processes, check_argv, pump
+from .argv import check_argv
+from .processes import Feed, Process, Processes, pump
 from .protocol import RequestError
 
 OUTPUT_LIMIT = 64 << 20
@@ -33,6 +34,7 @@ class Running:
         process: its program, once it has been started.
         feed: its standard input.
         terminal: file descriptor of its terminal; -1 without one.
+        size: rows and columns that were asked for before there was a terminal; () if none were.
         is_stopped: set when it is to end before it has a program.
     """
 
@@ -41,6 +43,7 @@ class Running:
         self.process: Process | None = None
         self.feed: Feed | None = None
         self.terminal = -1
+        self.size: tuple[int, int] | tuple[()] = ()
         self.is_stopped = threading.Event()
 
 
@@ -118,8 +121,10 @@ def stream_terminal(
         resize_terminal(ours, *size)
         space = enter()
         environment = {"TERM": "xterm", **(env or {})}
-        running.process = processes.start(argv, space, (-1, -1, -1), environment, terminal=terminal)
         running.terminal = ours
+        if running.size:
+            resize_terminal(ours, *running.size)
+        running.process = processes.start(argv, space, (-1, -1, -1), environment, terminal=terminal)
         _carry(processes, running, {ours: lambda data: use("stdout", data)}, os.dup(ours), None, end_of_input=b"\x04")
     finally:
         running.terminal = -1

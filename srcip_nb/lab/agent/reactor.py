@@ -17,7 +17,6 @@ import traceback
 from collections.abc import Callable
 
 READ = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
-WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 
 
 class Reactor:

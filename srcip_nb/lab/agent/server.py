@@ -20,7 +20,7 @@ from . import podroot, syscalls
 from .operations import INLINE, Operations
 from .processes import PATH
 from .programs import Running
-from .protocol import RequestError, Wire
+from .protocol import ProgramError, RequestError, Wire
 from .spaces import HOSTS_FILE, STATE, in_thread, write_run_links
 
 FILES = 65536

@@ -1,5 +1,7 @@
 """Hosts and pods: each a network, a mount and a UTS namespace, held by file descriptors and by nothing else.
 
+A pod on its host's network is a space that shares the host's network namespace.
+
 A space has a name. To do something in it, a thread that is about to end enters it (`Space.enter`) and never comes back;
 what that thread forks, or the sockets it opens, belong to the space. The machine's files are a host's files, but /sys
 shows the host's own devices, /run is empty and its own, the host's name is its own, names resolve by the lab's
@@ -48,14 +50,21 @@ class Space:
 
     Attributes:
         name: the namespace's name in the texts of topology.py.
+        hostname: what hostname(1) says inside.
         netlink: its rtnetlink socket.
         addresses: what `ip addr add` gave it, in order.
     """
 
-    def __init__(self, name: str, hostname: str, make_root: Callable[[], None]) -> None:
+    def __init__(self, name: str, hostname: str, make_root: Callable[[], None], host: Space | None = None) -> None:
         self.name = name
+        self.hostname = hostname
         self.addresses: list[str] = []
-        syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWNS)
+        self._has_own_net = host is None
+        syscalls.unshare(syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWNS)
+        if host is None:
+            syscalls.unshare(syscalls.CLONE_NEWNET)
+        else:
+            host.enter_net()
         syscalls.sethostname(hostname)
         make_root()
         self._fds = {kind: os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind, _ in _KINDS}
@@ -79,7 +88,7 @@ class Space:
 
     def close(self) -> None:
         """Remove its devices at once (their other ends too) and let go; the kernel does the rest."""
-        for device in self.netlink.devices():
+        for device in self.netlink.devices() if self._has_own_net else ():
             if device != "lo":
                 # tunl0 and its like come with the namespace and can only go with it.
                 with contextlib.suppress(OSError):
@@ -139,8 +148,8 @@ class Spaces:
     def __len__(self) -> int:
         return len(self._spaces)
 
-    def add(self, name: str, hostname: str, make_root: Callable[[], None]) -> Space:
-        """Make a space.
+    def add(self, name: str, hostname: str, make_root: Callable[[], None], host: Space | None = None) -> Space:
+        """Make a space, with a network namespace of its own or with a host's.
 
         Raises:
             RequestError: the name is taken.
@@ -148,7 +157,7 @@ class Spaces:
         with self._lock:
             if name in self._spaces:
                 raise RequestError(f"network namespace {name!r} exists already")
-            space = self._spaces[name] = in_thread(Space, name, hostname, make_root)
+            space = self._spaces[name] = in_thread(Space, name, hostname, make_root, host)
         return space
 
     def remove(self, name: str) -> None:

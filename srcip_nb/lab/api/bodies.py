@@ -16,7 +16,7 @@ from typing import Any
 from srcip_nb.lab.api import protobuf, status
 from srcip_nb.lab.api.objects import JsonObject
 from srcip_nb.lab.api.resources import BY_KIND, Resource
-from srcip_nb.lab.api.schema import strict_errors, type_error
+from srcip_nb.lab.api.schema import strict_errors, type_error, type_message
 
 JSON_TYPES = ("application/json", "")
 """What a JSON body is called; some clients do not call it anything."""
@@ -55,10 +55,9 @@ def read_object(raw: bytes, content_type: str, resource: Resource, kind: str = "
     given_kind, given_version = obj.get("kind") or wanted, obj.get("apiVersion") or api_version
     if (given_kind, given_version) != (wanted, api_version):
         raise _other_kind(str(given_kind), str(given_version), wanted, resource)
-    short_version = api_version.rsplit("/", 1)[-1]
     error = type_error(obj, wanted)
     if error:
-        raise status.bad_request(f'{wanted} in version "{short_version}" cannot be handled as a {wanted}: {error}')
+        raise status.bad_request(type_message(wanted, api_version, error))
     findings += strict_errors(obj, wanted)
     return obj, findings
 
@@ -94,7 +93,7 @@ def read_options(raw: bytes, content_type: str) -> JsonObject:
     options, _ = _parsed(raw, content_type, "DeleteOptions")
     error = type_error(options, "DeleteOptions")
     if error:
-        raise status.bad_request(f'DeleteOptions in version "v1" cannot be handled as a DeleteOptions: {error}')
+        raise status.bad_request(type_message("DeleteOptions", "v1", error))
     return options
 
 
@@ -112,9 +111,7 @@ def refuse_or_warn(findings: Findings, directive: str, prefix: str) -> list[str]
 
 def strict_prefix(resource: Resource, kind: str = "") -> str:
     """How the 400 for an object with unknown fields begins."""
-    wanted = kind or resource.kind
-    version = "v1" if kind else resource.version
-    return f'{wanted} in version "{version}" cannot be handled as a {wanted}: '
+    return type_message(kind or resource.kind, "v1" if kind else resource.version, "")
 
 
 def go_json_error(error: json.JSONDecodeError) -> str:

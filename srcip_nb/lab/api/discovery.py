@@ -27,6 +27,10 @@ VERSION: JsonObject = {
 """The answer to /version: the Kubernetes release whose API the lab speaks."""
 
 
+_OWN_KINDS = {"scale": "Scale", "exec": "PodExecOptions"}
+"""Subresources that are of another kind than their object."""
+
+
 def core_versions(host: str) -> JsonObject:
     """/api: the versions of the core group; `host` is where the client reached this server."""
     return {
@@ -123,7 +127,7 @@ def _subresource_entry(resource: Resource, name: str, verbs: tuple[str, ...]) ->
     entry: JsonObject = {"name": f"{resource.name}/{name}", "singularName": "", "namespaced": resource.namespaced}
     if name == "scale":
         entry.update(group="autoscaling", version="v1")
-    return {**entry, "kind": "Scale" if name == "scale" else resource.kind, "verbs": list(verbs)}
+    return {**entry, "kind": _OWN_KINDS.get(name, resource.kind), "verbs": list(verbs)}
 
 
 def _aggregated_entry(resource: Resource) -> JsonObject:
@@ -149,4 +153,4 @@ def _aggregated_entry(resource: Resource) -> JsonObject:
 def _response_kind(resource: Resource, subresource: str) -> JsonObject:
     if subresource == "scale":
         return {"group": "autoscaling", "version": "v1", "kind": "Scale"}
-    return {"group": "", "version": "", "kind": resource.kind}
+    return {"group": "", "version": "", "kind": _OWN_KINDS.get(subresource, resource.kind)}

@@ -1,7 +1,7 @@
 """The verbs of the Kubernetes API over HTTP: a request is read here, done by the store, and answered.
 
-    GET     get, list, watch, pods/log          POST    create
-    PUT     update                              PATCH   patch, server-side apply
+    GET     get, list, watch, pods/log, pods/exec   POST    create
+    PUT     update                                  PATCH   patch, server-side apply
     DELETE  delete, deletecollection
 
 `Handlers.handle` is the one entry; what a path names is paths.py's business, forms of answers are answers.py's.
@@ -19,6 +19,7 @@ from srcip_nb.lab.api.negotiate import negotiate
 from srcip_nb.lab.api.objects import JsonObject
 from srcip_nb.lab.api.pages import Pages
 from srcip_nb.lab.api.paths import Target, parse_path
+from srcip_nb.lab.api.podexec import Runs, answer_exec
 from srcip_nb.lab.api.podlog_answers import answer_log
 from srcip_nb.lab.api.podlogs import PodLogs
 from srcip_nb.lab.api.preconditions import check_identity
@@ -40,12 +41,14 @@ class Handlers:
         store: the objects.
         logs: what the pods wrote.
         bookmark_every: seconds between two bookmarks of a watch.
+        runs: who runs programs in pods, for exec.
     """
 
-    def __init__(self, store: Store, logs: PodLogs, bookmark_every: float) -> None:
+    def __init__(self, store: Store, logs: PodLogs, bookmark_every: float, runs: Runs | None = None) -> None:
         self.store = store
         self.logs = logs
         self.bookmark_every = bookmark_every
+        self.runs = runs
         self._pages = Pages()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -68,6 +71,11 @@ class Handlers:
             "delete": self._delete,
             "deletecollection": self._delete_collection,
         }
+        if target.subresource == "exec":
+            response: web.StreamResponse = await answer_exec(
+                request, self.store, self.runs, target.namespace, target.name
+            )
+            return response
         return await answering[verb](request, target)
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -168,10 +176,10 @@ class Handlers:
             error = type_error(patched, target.resource.kind)
             shown = _go_shown(patch, content_type, patched)
             if error:
-                raise _unpatchable(shown, error)
+                raise status.invalid_patch(shown, error)
             unique = list(dict.fromkeys(found))
             if unique and chosen.validation == "Strict":
-                raise _unpatchable(shown, f"strict decoding error: {', '.join(unique)}")
+                raise status.invalid_patch(shown, f"strict decoding error: {', '.join(unique)}")
             if chosen.validation == "Warn":
                 warnings.extend(unique)
 
@@ -284,12 +292,6 @@ def _metadata_of(obj: JsonObject) -> JsonObject:
     if not isinstance(metadata, dict):
         raise status.bad_request("metadata of the object is no map")
     return metadata
-
-
-def _unpatchable(shown: str, detail: str) -> status.ApiError:
-    """422 for a patch whose result is no object of the kind: a nameless invalid, as a real server says it."""
-    cause = status.Cause("FieldValueInvalid", f"Invalid value: {status.quoted(shown)}: {detail}", "patch")
-    return status.invalid("", "", [cause], group="")
 
 
 def _go_shown(patch: object, content_type: str, patched: JsonObject) -> str:

@@ -120,7 +120,7 @@ _TABLE = (
         "Pod",
         short_names=("po",),
         categories=("all",),
-        subresources=(("log", ("get",)), _STATUS),
+        subresources=(("exec", ("create", "get")), ("log", ("get",)), _STATUS),
         has_generation=True,
         returns_deleted=True,
         field_labels=(
@@ -178,7 +178,6 @@ GROUP_VERSIONS: tuple[tuple[str, str], ...] = tuple(dict.fromkeys((r.group, r.ve
 """The groups and versions served, core first: (("", "v1"), ("apps", "v1"), ...)."""
 
 ABSENT_SUBRESOURCES: dict[tuple[str, str], str] = {
-    ("pods", "exec"): "type `srcip-nb lab exec NAMESPACE/POD -- COMMAND` to run a command in a pod",
     ("pods", "attach"): "type `kubectl logs -f POD` to see what a pod writes",
     ("pods", "portforward"): "type `srcip-nb lab exec client -- curl URL` to reach a pod from inside the lab",
     ("pods", "proxy"): "type `srcip-nb lab exec client -- curl URL` to reach a pod from inside the lab",

@@ -222,14 +222,6 @@ def strict_errors(obj: Any, kind: str) -> list[str]:
     return [f'unknown field "{path}"' for _, path in zip(range(100), found, strict=False)]
 
 
-def strict_message(kind: str, api_version: str, errors: list[str]) -> str:
-    """The sentence of the 400 that answers an object with `errors` under fieldValidation=Strict."""
-    return (
-        f'{kind} in version "{api_version.rsplit("/", 1)[-1]}" cannot be handled as a {kind}: '
-        f"strict decoding error: {', '.join(errors)}"
-    )
-
-
 def _unknown_fields(value: Any, shape: Type, path: str) -> Iterator[str]:
     if shape.form == "struct" and isinstance(value, dict):
         for key, inner in value.items():
@@ -260,7 +252,7 @@ def type_error(obj: Any, kind: str) -> str | None:
 
 
 def type_message(kind: str, api_version: str, error: str) -> str:
-    """The sentence of the 400 that answers an object with a type `error`."""
+    """The sentence of the 400 that answers an object which cannot be decoded because of an `error`."""
     return f'{kind} in version "{api_version.rsplit("/", 1)[-1]}" cannot be handled as a {kind}: {error}'
 
 

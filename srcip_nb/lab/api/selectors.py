@@ -52,14 +52,14 @@ def labels_match(selector: dict[str, Any] | None, labels: dict[str, str] | None)
     if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
         return False
     for expression in selector.get("matchExpressions") or []:
-        key, values = expression["key"], expression.get("values") or []
+        key, values = expression.get("key", ""), expression.get("values") or []
         held = {
             "In": labels.get(key) in values,
             "NotIn": labels.get(key) not in values,
             "Exists": key in labels,
             "DoesNotExist": key not in labels,
         }
-        if not held.get(expression["operator"], False):
+        if not held.get(expression.get("operator", ""), False):
             return False
     return True
 

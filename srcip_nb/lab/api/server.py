@@ -21,6 +21,7 @@ from srcip_nb.lab.api import bodies, discovery, openapi, status
 from srcip_nb.lab.api.answers import json_answer, status_answer
 from srcip_nb.lab.api.handlers import Handlers
 from srcip_nb.lab.api.negotiate import wants_aggregated_discovery
+from srcip_nb.lab.api.podexec import Runs
 from srcip_nb.lab.api.podlogs import PodLogs
 from srcip_nb.lab.api.resources import GROUP_VERSIONS
 from srcip_nb.lab.api.store import Store
@@ -36,7 +37,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make_app(
-    store: Store, token: str, logs: PodLogs | None = None, *, bookmark_every: float = BOOKMARK_EVERY
+    store: Store,
+    token: str,
+    logs: PodLogs | None = None,
+    *,
+    bookmark_every: float = BOOKMARK_EVERY,
+    runs: Runs | None = None,
 ) -> web.Application:
     """The application that serves a store.
 
@@ -45,11 +51,12 @@ def make_app(
         token: what clients send as `Authorization: Bearer ...`.
         logs: what the pods wrote.
         bookmark_every: seconds between two bookmarks of a watch.
+        runs: who runs programs in pods, for exec; without it no container can be entered.
     """
     app = web.Application(middlewares=[_errors, _authorized(token)], client_max_size=bodies.LIMIT)
     app[OPEN_STREAMS] = set()
     app.on_shutdown.append(end_streams)
-    handlers = Handlers(store, logs or PodLogs(), bookmark_every)
+    handlers = Handlers(store, logs or PodLogs(), bookmark_every, runs)
     _add_discovery(app)
     _add_openapi(app)
     _add_health(app)

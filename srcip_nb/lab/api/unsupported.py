@@ -4,7 +4,7 @@ This is the whole list. A field that is neither here nor honoured is a fault of 
 
     unsupported("Pod", obj)    # ["spec.securityContext: the lab's containers run as the lab does, this has no effect"]
 
-Refused is what a learner would wait for in vain (a volume, a host port, the host's network); warned of is what has no
+Refused is what a learner would wait for in vain (a volume, a host port, the host's processes); warned of is what has no
 effect on who reaches whom (limits, security contexts). The warnings also hold those that a real API server gives.
 """
 
@@ -21,7 +21,6 @@ _VOLUMES = ("configMap", "emptyDir", "projected")
 _VARIABLE_SOURCES = ("configMapKeyRef", "fieldRef")
 
 _REFUSED_OF_PODS = {
-    "hostNetwork": "the lab's pods have their own network; type `srcip-nb lab exec NODE -- COMMAND` to run on a node",
     "hostPID": "the lab's pods see no processes but their own",
     "hostIPC": "the lab's pods do not share memory with their node",
     "ephemeralContainers": "type `srcip-nb lab exec NAMESPACE/POD -- COMMAND` to look inside a pod",
@@ -33,7 +32,7 @@ _WARNED_OF_PODS = {
     "runtimeClassName": "the lab has one runtime; this has no effect",
     "dnsConfig": "the lab has no DNS; this has no effect",
     "hostAliases": "the lab writes no /etc/hosts; this has no effect",
-    "shareProcessNamespace": "the lab's containers of a pod share one already; this has no effect",
+    "shareProcessNamespace": "each container of the lab sees its own processes alone; this has no effect",
     "topologySpreadConstraints": "the lab's scheduler spreads the pods of a ReplicaSet evenly; this has no effect",
     "priorityClassName": "the lab has no PriorityClasses; this has no effect",
     "activeDeadlineSeconds": "the lab ends no pod by time; this has no effect",
@@ -122,7 +121,7 @@ def _refused_in_pod(field: str, spec: Object) -> Iterator[Cause]:
     for index, volume in enumerate(spec.get("volumes", [])):
         yield from _refused_in_volume(f"{field}.volumes[{index}]", volume)
     for where, container in _containers(field, spec):
-        yield from _refused_in_container(where, container)
+        yield from _refused_in_container(where, container, bool(spec.get("hostNetwork")))
 
 
 def _refused_in_volume(field: str, volume: Object) -> Iterator[Cause]:
@@ -139,9 +138,10 @@ def _refused_in_volume(field: str, volume: Object) -> Iterator[Cause]:
                 )
 
 
-def _refused_in_container(field: str, container: Object) -> Iterator[Cause]:
+def _refused_in_container(field: str, container: Object, is_on_host_network: bool) -> Iterator[Cause]:
     for index, port in enumerate(container.get("ports", [])):
-        if port.get("hostPort"):
+        own_port = port.get("containerPort") if is_on_host_network else None
+        if port.get("hostPort") and port["hostPort"] != own_port:
             yield forbidden_value(
                 f"{field}.ports[{index}].hostPort", "the lab has no host ports; use a NodePort Service"
             )

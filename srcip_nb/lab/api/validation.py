@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from srcip_nb.lab.api.selectors import labels_match
 from srcip_nb.lab.api.status import (
     Cause,
     duplicate,
@@ -32,7 +33,6 @@ from srcip_nb.lab.api.validation_meta import (
     metadata_update_causes,
     not_negative,
     selector_causes,
-    selects,
     supported,
 )
 from srcip_nb.lab.api.validation_names import (
@@ -115,7 +115,7 @@ def _selector_and_template(spec: Object) -> list[Cause]:
         return [*causes, invalid_value("spec.selector", selector, "invalid label selector")]
     template = spec["template"]
     labels = template["metadata"].get("labels", {})
-    if selector and not selects(selector, labels):
+    if selector and not labels_match(selector, labels):
         message = "`selector` does not match template `labels`"
         shown = labels or None
         causes.append(invalid_value("spec.template.metadata.labels", shown, message))

@@ -115,23 +115,6 @@ def selector_causes(field: str, selector: Object) -> list[Cause]:
     return causes
 
 
-def selects(selector: Object, labels: dict[str, str]) -> bool:
-    """Whether a label selector matches an object's labels; an empty selector matches every object."""
-    if any(labels.get(key) != value for key, value in selector.get("matchLabels", {}).items()):
-        return False
-    return all(_holds(expression, labels) for expression in selector.get("matchExpressions", []))
-
-
-def _holds(expression: Object, labels: dict[str, str]) -> bool:
-    key, values = expression.get("key", ""), expression.get("values", [])
-    return {
-        "In": key in labels and labels[key] in values,
-        "NotIn": key not in labels or labels[key] not in values,
-        "Exists": key in labels,
-        "DoesNotExist": key not in labels,
-    }.get(expression.get("operator", ""), False)
-
-
 def _common_causes(metadata: Object) -> list[Cause]:
     causes = label_causes("metadata.labels", metadata.get("labels", {}))
     annotations = metadata.get("annotations", {})

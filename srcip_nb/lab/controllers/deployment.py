@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
+from srcip_nb.lab.api.selectors import labels_match
 from srcip_nb.lab.api.status import ApiError
 from srcip_nb.lab.controllers.events import record
 from srcip_nb.lab.controllers.loop import Controller, KeysOf
@@ -20,7 +21,6 @@ from srcip_nb.lab.controllers.objects import (
     labels_of,
     now,
     owner_reference,
-    selects,
 )
 from srcip_nb.lab.controllers.rollout import REVISION, Action, new_replicaset, plan_rollout
 from srcip_nb.lab.controllers.rollout_status import deployment_status, seconds_to_deadline
@@ -46,7 +46,7 @@ class DeploymentController(Controller[Key]):
         return [
             key
             for key, deployment in self.seen.get("deployments", {}).items()
-            if key[0] == namespace and selects(deployment["spec"]["selector"], labels_of(replicaset))
+            if key[0] == namespace and labels_match(deployment["spec"]["selector"], labels_of(replicaset))
         ]
 
     async def reconcile(self, key: Key) -> float | None:
@@ -83,7 +83,7 @@ class DeploymentController(Controller[Key]):
         return (
             is_free
             and not is_terminating(deployment)
-            and selects(deployment["spec"]["selector"], labels_of(replicaset))
+            and labels_match(deployment["spec"]["selector"], labels_of(replicaset))
         )
 
     def _adopt(self, deployment: Object, replicaset: Object) -> Object:

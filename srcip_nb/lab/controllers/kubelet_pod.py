@@ -89,6 +89,7 @@ class PodWorker:
         self.namespace, self.name = key_of(pod)
         self.uid: str = pod["metadata"]["uid"]
         self._agent_name = f"{self.namespace}/{self.name}"
+        self._is_on_host_network = bool(pod["spec"].get("hostNetwork"))
         self._wake = asyncio.Event()
         site = Site(store, agent, podlogs, host.name, host.address, self.wake)
         spec = pod["spec"]
@@ -165,16 +166,19 @@ class PodWorker:
         mounts = self._mounts(pod)
         if mounts is None:
             return False
-        address = self._view.pod_ip or self._pool.take()
+        address = self._host.address if self._is_on_host_network else self._view.pod_ip or self._pool.take()
         if not address:
             message = f"no IP addresses available in {self._host.pod_block} of {self._host.name}"
             self._tell(pod, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {message}")
             return False
         self._view.pod_ip = address
         files = _files_of(pod, mounts)
-        text = pod_text(self._topology, self._host, self.namespace, self.name, address)
+        if self._is_on_host_network:
+            network = {"host": self._host.name}
+        else:
+            network = {"text": pod_text(self._topology, self._host, self.namespace, self.name, address)}
         try:
-            await self._agent.call("pod_add", pod=self._agent_name, text=text, files=files, empty=mounts.directories)
+            await self._agent.call("pod_add", pod=self._agent_name, **network, files=files, empty=mounts.directories)
         except SrcipError as error:
             self._retry = min(self._retry * 2 or _FIRST_RETRY, _LAST_RETRY)
             self._tell(pod, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error.cause}")
@@ -289,10 +293,10 @@ class PodWorker:
         if self._view.has_network:
             self._view.has_network = False
             await self._agent.call("pod_del", pod=self._agent_name)
-        if self._view.pod_ip:
+        if self._view.pod_ip and not self._is_on_host_network:
             self._pool.give_back(self._view.pod_ip)
-            self._view.pod_ip = ""
             self._on_address_freed()
+        self._view.pod_ip = ""
 
     def _tell(self, pod: Object, reason: str, message: str) -> None:
         """A warning, told once while the reason stays the same."""
@@ -303,8 +307,6 @@ class PodWorker:
 
 def _refusal(pod: Object) -> str:
     """Why the lab cannot run a pod of this kind at all; "" when it can."""
-    if pod["spec"].get("hostNetwork"):
-        return "the lab runs no pods with hostNetwork: each has a network of its own; take hostNetwork out of the spec"
     if any(c.get("restartPolicy") == "Always" for c in pod["spec"].get("initContainers") or []):
         return "the lab runs no sidecars (init containers with restartPolicy Always); make them containers of the pod"
     return ""

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from srcip_nb.lab.controllers.objects import Object
-from srcip_nb.lab.images import expand
+from srcip_nb.lab.images import File, expand
 
-Content = str | dict[str, str]
-"""A file's text, or {"base64": ...} for bytes."""
+Content = File
+"""A file of a pod, as an image has it."""
 
 ConfigMapOf = Callable[[str], Object | None]
 """Finds a ConfigMap of the pod's namespace by name."""
 
+_USUAL_MODE = 0o644
 _KINDS = ("configMap", "emptyDir", "projected")
 
 
@@ -92,16 +93,19 @@ def _contents(volume: Object, configmap: ConfigMapOf, names: set[str]) -> dict[s
     if kind == "emptyDir":
         return {}
     if kind == "configMap":
-        return _configmap_files(name, volume["configMap"], configmap, names)
+        return _configmap_files(name, volume["configMap"], volume["configMap"], configmap, names)
     files: dict[str, Content] = {}
     for source in volume["projected"].get("sources") or []:
         if "configMap" not in source:
             raise _failed(name, f"the lab projects ConfigMaps only, not {', '.join(source)}")
-        files.update(_configmap_files(name, source["configMap"], configmap, names))
+        files.update(_configmap_files(name, source["configMap"], volume["projected"], configmap, names))
     return files
 
 
-def _configmap_files(volume: str, source: Object, configmap: ConfigMapOf, names: set[str]) -> dict[str, Content]:
+def _configmap_files(
+    volume: str, source: Object, modes: Object, configmap: ConfigMapOf, names: set[str]
+) -> dict[str, Content]:
+    """The files that a ConfigMap gives; `modes` is what holds the defaultMode."""
     name = source.get("name", "")
     names.add(name)
     found = configmap(name)
@@ -112,15 +116,22 @@ def _configmap_files(volume: str, source: Object, configmap: ConfigMapOf, names:
         raise _failed(volume, f'configmap "{name}" not found')
     data: dict[str, Content] = dict(found.get("data") or {})
     data.update({key: {"base64": text} for key, text in (found.get("binaryData") or {}).items()})
+    mode = modes.get("defaultMode", _USUAL_MODE)
     if "items" not in source:
-        return data
+        return {key: _with_mode(content, mode) for key, content in data.items()}
     files: dict[str, Content] = {}
     for item in source["items"] or []:
         if item["key"] in data:
-            files[item["path"]] = data[item["key"]]
+            files[item["path"]] = _with_mode(data[item["key"]], item.get("mode", mode))
         elif not is_optional:
             raise _failed(volume, f"configmap references non-existent config key: {item['key']}")
     return files
+
+
+def _with_mode(content: Content, mode: int) -> Content:
+    if mode == _USUAL_MODE:
+        return content
+    return {**({"text": content} if isinstance(content, str) else content), "mode": mode}
 
 
 # -- environment -----------------------------------------------------------------------------------------------------

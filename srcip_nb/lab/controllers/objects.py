@@ -45,16 +45,6 @@ def has_labels(labels: dict[str, str], wanted: dict[str, str]) -> bool:
     return all(labels.get(name) == value for name, value in wanted.items())
 
 
-def selects(selector: Object | None, labels: dict[str, str]) -> bool:
-    """Whether a LabelSelector (matchLabels and matchExpressions) selects these labels; an absent one selects none."""
-    if selector is None:
-        return False
-    expressions = selector.get("matchExpressions") or []
-    return has_labels(labels, selector.get("matchLabels") or {}) and all(
-        meets(requirement, labels) for requirement in expressions
-    )
-
-
 def meets(requirement: Object, values: dict[str, str]) -> bool:
     """Whether one requirement (key, operator, values) holds; Gt and Lt compare whole numbers, as node affinity does."""
     name, operator = requirement["key"], requirement["operator"]

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from srcip_nb.lab.api.selectors import labels_match
 from srcip_nb.lab.api.status import ApiError
 from srcip_nb.lab.controllers.events import record
 from srcip_nb.lab.controllers.loop import Controller, KeysOf
@@ -30,7 +31,6 @@ from srcip_nb.lab.controllers.objects import (
     owner_reference,
     phase_of,
     seconds_of,
-    selects,
 )
 from srcip_nb.lab.controllers.rollout import replicas_of
 
@@ -141,7 +141,7 @@ class ReplicaSetController(Controller[Key]):
         return [
             key
             for key, replicaset in self.seen.get("replicasets", {}).items()
-            if key[0] == namespace and selects(replicaset["spec"]["selector"], labels_of(pod))
+            if key[0] == namespace and labels_match(replicaset["spec"]["selector"], labels_of(pod))
         ]
 
     async def reconcile(self, key: Key) -> float | None:
@@ -171,7 +171,7 @@ class ReplicaSetController(Controller[Key]):
         own = []
         for pod in self.store.list("pods", namespace):
             if is_controlled_by(pod, replicaset):
-                if selects(replicaset["spec"]["selector"], labels_of(pod)) or is_terminating(pod):
+                if labels_match(replicaset["spec"]["selector"], labels_of(pod)) or is_terminating(pod):
                     own.append(pod)
                 else:
                     self._release(replicaset, pod)
@@ -191,7 +191,7 @@ class ReplicaSetController(Controller[Key]):
 
     def _may_adopt(self, replicaset: Object, pod: Object) -> bool:
         is_free = controller_of(pod) is None and is_active(pod) and not is_terminating(replicaset)
-        return is_free and selects(replicaset["spec"]["selector"], labels_of(pod))
+        return is_free and labels_match(replicaset["spec"]["selector"], labels_of(pod))
 
     def _create(self, replicaset: Object, count: int) -> str:
         """Create pods; the reason why not, if one is refused."""

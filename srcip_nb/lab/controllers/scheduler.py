@@ -9,7 +9,7 @@ Source of the sentences: kubernetes v1.36.2 pkg/scheduler/framework/plugins and 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -59,11 +59,16 @@ def choose_node(pod: Object, nodes: Sequence[Object], pods: Iterable[Object]) ->
         for other in placed
         if owner and _owner_uid(other) == owner and not is_terminating(other)
     )
+    taken: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    for other in placed:
+        taken[other["spec"]["nodeName"]] |= _host_ports(other)
     reasons: Counter[str] = Counter()
     fitting: list[tuple[int, int, int, str]] = []
     for node in nodes:
         name = node["metadata"]["name"]
         reason = why_not(pod, node, load[name])
+        if not reason and _host_ports(pod) & taken[name]:
+            reason = "node(s) didn't have free ports for the requested pod ports"
         if reason:
             reasons[reason] += 1
         else:
@@ -90,6 +95,12 @@ def why_not(pod: Object, node: Object, running: int) -> str:
         return "node(s) didn't match Pod's node affinity/selector"
     capacity = (node.get("status") or {}).get("allocatable", {}).get("pods", "110")
     return "Too many pods" if running >= int(capacity) else ""
+
+
+def _host_ports(pod: Object) -> set[tuple[str, int]]:
+    """The ports that a pod takes on its node: those of a pod on the host's network, which the API writes down."""
+    ports = (port for container in pod["spec"]["containers"] for port in container.get("ports") or [])
+    return {(port.get("protocol", "TCP"), port["hostPort"]) for port in ports if port.get("hostPort")}
 
 
 def _matches_affinity(pod: Object, node: Object) -> bool:

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from srcip_nb.errors import LabError
@@ -41,12 +42,16 @@ def missing_programs() -> list[str]:
     return [name for name in NEEDED if shutil.which(name, path=PATH) is None]
 
 
+def install_command(programs: Iterable[str]) -> str:
+    """What to type to get programs of ``NEEDED``."""
+    return f"sudo apt-get install -y {' '.join(sorted({NEEDED[name] for name in programs}))}"
+
+
 def can_run_root() -> str:
     """Try, in a child, whether a lab can run on this machine's kernel: "" or the reason why not, one sentence."""
     missing = missing_programs()
     if missing:
-        packages = " ".join(sorted({NEEDED[name] for name in missing}))
-        return f"programs are missing: {', '.join(missing)}; type: sudo apt-get install -y {packages}"
+        return f"programs are missing: {', '.join(missing)}; type: {install_command(missing)}"
     trial = [*UNSHARE, "--mount", "sh", "-ec", _TRIAL]
     try:
         done = subprocess.run(
@@ -66,8 +71,11 @@ async def start_root() -> Agent:
     """Start an agent and wait until it is ready.
 
     Raises:
-        LabError: it cannot be started here.
+        LabError: it cannot be started here, or a program is missing without which pods or rules could not be made.
     """
+    missing = missing_programs()
+    if missing:
+        raise LabError(f"the lab needs programs that are missing here: {', '.join(missing)}", install_command(missing))
     try:
         process = await asyncio.create_subprocess_exec(
             *UNSHARE,
@@ -87,5 +95,5 @@ async def start_root() -> Agent:
     try:
         await agent.wait_ready(START_TIMEOUT)
     except LabError as error:
-        raise LabError(error.cause, can_run_root() or error.remedy) from error
+        raise LabError(can_run_root() or error.cause, "See what this machine can do: srcip-nb doctor") from error
     return agent

@@ -25,7 +25,7 @@ from typing import Any
 
 from srcip_nb.lab.proxy.iptables import CLUSTER_CIDR
 from srcip_nb.lab.proxy.model import Endpoint, Node, Plan, ServiceKey, ServicePort, plan
-from srcip_nb.lab.proxy.nfttable import Container, Lines, Table, as_text
+from srcip_nb.lab.proxy.nfttable import Container, Lines, Table, as_text, listed
 from srcip_nb.lab.proxy.state import ServiceEntry, ServiceMap
 
 SERVICE_CIDR = "10.1.0.0/16"
@@ -325,7 +325,7 @@ def nftables_rules(
     cluster_cidr: str = CLUSTER_CIDR,
     service_cidr: str = SERVICE_CIDR,
     *,
-    listed: bool = True,
+    as_listed: bool = True,
 ) -> str:
     """Write all that kube-proxy in nftables mode has a node load.
 
@@ -336,14 +336,15 @@ def nftables_rules(
         node_name: the node; one that is not among nodes is taken to have the address 127.0.0.1, as kube-proxy does.
         cluster_cidr: the pods' addresses.
         service_cidr: the cluster IPs.
-        listed: as `nft -s list ruleset` prints it; else as it is loaded by `nft -f`.
+        as_listed: as `nft -s list ruleset` prints it; else as kube-proxy writes it, and `nft -f` is to load it.
 
     Returns:
-        Tables "ip kube-proxy" and "ip6 kube-proxy"; elements of sets and maps in order.
+        Tables "ip kube-proxy" and "ip6 kube-proxy".
     """
     known = {node["metadata"]["name"]: Node.from_object(node) for node in nodes}
     node = known.get(node_name) or Node(node_name, "127.0.0.1")
     state = ServiceMap()
     state.update_from(services, slices)
     table = Renderer(node, cluster_cidr, service_cidr).table(state)
-    return as_text([table, ipv6_table()], listed)
+    tables = [table, ipv6_table()]
+    return as_text(map(listed, tables)) if as_listed else as_text(tables, is_sorted=False)

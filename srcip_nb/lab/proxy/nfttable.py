@@ -15,7 +15,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Lines = tuple[str, ...]
 
@@ -96,12 +96,18 @@ def _span(first: int, last: int) -> str:
     return str(networks[0]).removesuffix("/32") if len(networks) == 1 else f"{start}-{end}"
 
 
-def as_text(tables: Iterable[Table], listed: bool = True) -> str:
-    """Write tables whole.
+def listed(table: Table) -> Table:
+    """Turn a table as kube-proxy writes it into the same table as nft lists it."""
+    chains = {name: tuple(map(as_listed, lines)) for name, lines in table.chains.items()}
+    return replace(table, chains=chains)
+
+
+def as_text(tables: Iterable[Table], is_sorted: bool = True) -> str:
+    """Write tables whole, in the form that nft lists and loads.
 
     Args:
         tables: in order.
-        listed: as `nft -s list ruleset` prints them; else as `nft -f` is to load them.
+        is_sorted: put elements, and what belongs to Services, in order for a reader; else they stay as they came.
     """
     lines: list[str] = []
     for table in tables:
@@ -109,23 +115,21 @@ def as_text(tables: Iterable[Table], listed: bool = True) -> str:
         if table.comment:
             lines.append(f'\tcomment "{table.comment}"')
         blocks = []
-        order: Callable[[Iterable[str]], Iterable[str]] = in_order if listed else list
+        order: Callable[[Iterable[str]], Iterable[str]] = in_order if is_sorted else list
         for name in order(table.containers):
             container = table.containers[name]
             block = [f"\t{container.kind} {name} {{", *(f"\t\t{line}" for line in container.declaration)]
             if container.elements:
-                block.append(f"\t\telements = {{ {_elements_text(container, listed)} }}")
+                block.append(f"\t\telements = {{ {_elements_text(container, is_sorted)} }}")
             blocks.append("\n".join([*block, "\t}"]))
         for name in order(table.chains):
-            rules = map(as_listed, table.chains[name]) if listed else table.chains[name]
-            body = "\n\t\t".join(rules)
-            blocks.append(f"\tchain {name} {{\n\t\t{body}\n\t}}")
+            blocks.append("\n\t\t".join([f"\tchain {name} {{", *table.chains[name]]) + "\n\t}")
         lines += ["\n\n".join(blocks), "}"]
     return "\n".join([*lines, ""])
 
 
-def _elements_text(container: Container, listed: bool) -> str:
-    if not listed:
+def _elements_text(container: Container, is_sorted: bool) -> str:
+    if not is_sorted:
         return ", ".join(map("".join, container.elements.items()))
     texts = [key + container.elements[key] for key in sorted(container.elements, key=_natural)]
     if container.declaration[0] not in ("type ipv4_addr", "type ipv6_addr"):
@@ -140,7 +144,7 @@ def from_text(text: str) -> list[Table]:
     container: Container | None = None
     chain: list[str] | None = None
     name = ""
-    for line in map(str.strip, re.sub(r",\s*\n\s*", ", ", text).splitlines()):
+    for line in filter(None, map(str.strip, re.sub(r",\s*\n\s*", ", ", text).splitlines())):
         words = line.split()
         if line.startswith("table "):
             tables.append(Table(" ".join(words[1:3])))
@@ -170,7 +174,7 @@ def whole(tables: Iterable[Table]) -> str:
     """Write the transaction that puts tables in the place of what is there under their names, if anything."""
     tables = list(tables)
     clearing = "".join(f"table {table.name}\ndelete table {table.name}\n" for table in tables)
-    return clearing + as_text(tables, listed=False)
+    return clearing + as_text(tables, is_sorted=False)
 
 
 def remove(names: Iterable[str]) -> str:
@@ -181,17 +185,21 @@ def remove(names: Iterable[str]) -> str:
 def changes(old: Table, new: Table) -> str:
     """Write the transaction that turns old into new; "" when nothing is to be done.
 
-    What refers to a thing goes before the thing, and comes after it. A set whose declaration changed is made anew, so
-    the chains that name it have to differ too; a set that stays keeps what the kernel put into it (session affinity).
+    What refers to a thing goes before the thing, and comes after it. A set whose declaration changed is made anew, and
+    so are the rules that name it; a set that stays keeps what the kernel put into it (session affinity).
     """
     before, after = old.chains, new.chains
-    rewritten = [name for name, lines in after.items() if (had := before.get(name)) is not lines and had != lines]
-    gone_chains = [name for name in before if name not in after]
     anew = [
         name
         for name, container in old.containers.items()
         if name not in new.containers or new.containers[name].declaration != container.declaration
     ]
+    changed = {name for name, lines in after.items() if (had := before.get(name)) is not lines and had != lines}
+    if anew:
+        names = {f"@{name}" for name in anew}
+        changed |= {n for n, lines in after.items() if any(not names.isdisjoint(line.split()) for line in lines)}
+    rewritten = [name for name in after if name in changed]
+    gone_chains = [name for name in before if name not in after]
     table = new.name
     lines = [f"flush chain {table} {name}" for name in (*(n for n in rewritten if n in before), *gone_chains)]
     removed, added = _element_changes(old.containers, new.containers)

@@ -169,7 +169,7 @@ def _nftables(objects: Objects, node: str, cluster_cidr: str, loaded: bool) -> s
     services, slices, nodes = objects["Service"], objects["EndpointSlice"], objects["Node"]
     if not loaded:
         return nftables_rules(services, slices, nodes, node, cluster_cidr)
-    text = nftables_rules(services, slices, nodes, node, cluster_cidr, listed=False)
+    text = nftables_rules(services, slices, nodes, node, cluster_cidr, as_listed=False)
     nft = _tool("nft", "nftables")
     result = _in_empty_namespace(_LOAD_NFTABLES, nft, text=text)
     if result.returncode:

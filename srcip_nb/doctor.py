@@ -1,0 +1,183 @@
+"""What this machine can do for a lab, found by trying it: the kernel, its programs, the Python packages.
+
+    ok       kernel root         namespaces, veths, NAT
+    without  ip_vs               kube-proxy's mode ipvs            sudo modprobe ip_vs
+    missing  nginx               pods run it                       sudo apt-get install -y nginx-light
+
+What is ``missing`` keeps a lab from running; ``without`` a thing that is only nice to have it runs all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from srcip_nb.lab.kernel.root import NEEDED, PATH, UNSHARE, can_run_root
+
+OK, MISSING, WITHOUT = "ok", "missing", "without"
+TRIAL_WITHIN = 20.0  # seconds
+
+_NFACCT = Path(__file__).resolve().parent / "lab" / "agent" / "nfacct.py"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        state: ``ok``, ``missing`` (a lab needs it) or ``without`` (it does without).
+        what: its name.
+        words: its version, or what it is for, or why it does not work.
+        remedy: what to type to get it; "" where nothing is to be done or can be.
+    """
+
+    state: str
+    what: str
+    words: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A part of the kernel, tried by a command in namespaces of its own.
+
+    Attributes:
+        what: its name.
+        used_for: what a lab uses it for.
+        trial: a shell command that succeeds where it is there.
+        module: the kernel module that brings it.
+        is_needed: whether no lab runs without it.
+    """
+
+    what: str
+    used_for: str
+    trial: str
+    module: str
+    is_needed: bool = False
+
+
+FEATURES = (
+    Feature("vxlan", "tunnels between nodes", "ip link add v0 type vxlan id 1 dstport 4789", "vxlan", True),
+    Feature("conntrack", "the kernel's table of flows", "conntrack -L", "nf_conntrack_netlink", True),
+    Feature("iptables-legacy", "kube-proxy's mode iptables", "iptables-legacy -t nat -S", "iptable_nat", True),
+    Feature("nft", "looking at rules as nftables", "nft add table ip trial", "nf_tables"),
+    Feature("ip_vs", "kube-proxy's mode ipvs", "test -e /proc/net/ip_vs", "ip_vs"),
+    Feature("nfacct", "kube-proxy's packet counters", f"{sys.executable} -I -S {_NFACCT} trial", "nfnetlink_acct"),
+    Feature(
+        "overlay",
+        "pods' file systems in layers",
+        "mount -t tmpfs tmpfs /run; cd /run; mkdir l u w m; mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w m",
+        "overlay",
+    ),
+)
+
+# Beside what a lab cannot do without: program -> (Debian package, what for).
+USEFUL = {
+    "curl": ("curl", "requests by hand, from any host or pod"),
+    "nft": ("nftables", "looking at rules as nftables"),
+    "tcpdump": ("tcpdump", "packets, in any host or pod"),
+    "kubectl": ("", "the cluster by hand: https://kubernetes.io/docs/tasks/tools/"),
+}
+_SAYS_VERSION = {"ip": "-V", "nginx": "-v", "unshare": "-V", "iptables-legacy-restore": "--version"}
+_VERSION = re.compile(r"\d+(\.\d+)+")
+
+
+def doctor() -> list[Finding]:
+    """Look at everything a lab needs or can use on this machine."""
+    reason = can_run_root()
+    why, _, remedy = reason.partition("; type: ")
+    root = Finding(MISSING if reason else OK, "kernel root", why or "works: namespaces, veths and NAT", remedy)
+    features = [] if reason else [try_feature(feature) for feature in FEATURES]
+    return [root, *features, *programs(), *python_packages()]
+
+
+def try_feature(feature: Feature) -> Finding:
+    """Try one part of the kernel, in namespaces that end with the trial."""
+    try:
+        done = subprocess.run(
+            [*UNSHARE, "--mount", "sh", "-ec", feature.trial],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TRIAL_WITHIN,
+            check=False,
+            env={"PATH": PATH},
+        )
+        works = done.returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        works = False
+    if works:
+        return Finding(OK, feature.what, feature.used_for)
+    state = MISSING if feature.is_needed else WITHOUT
+    return Finding(state, feature.what, feature.used_for, f"sudo modprobe {feature.module}")
+
+
+def programs() -> list[Finding]:
+    """The programs of this machine that a lab runs, with their versions."""
+    found = []
+    path = f"{Path(sys.executable).parent}:{PATH}"
+    for name in [*NEEDED, *USEFUL]:
+        package, used_for = USEFUL.get(name, (NEEDED.get(name, ""), "a lab needs it"))
+        place = shutil.which(name, path=path)
+        if place:
+            found.append(Finding(OK, name, _version(place, name)))
+        else:
+            state = MISSING if name in NEEDED else WITHOUT
+            found.append(Finding(state, name, used_for, f"sudo apt-get install -y {package}" if package else ""))
+    return found
+
+
+def _version(place: str, name: str) -> str:
+    words = ["version", "--client"] if name == "kubectl" else [_SAYS_VERSION.get(name, "--version")]
+    try:
+        done = subprocess.run(
+            [place, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TRIAL_WITHIN, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{place} cannot be run: {error}"
+    found = _VERSION.search(done.stdout + done.stderr)
+    return found[0] if found else place
+
+
+def python_packages() -> list[Finding]:
+    """The packages this one requires: which are there, and whether their versions fit."""
+    findings = []
+    mend = f"{sys.executable} -m pip install --upgrade"
+    for text in metadata.requires("srcip_nb") or []:
+        wanted = Requirement(text)
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            findings.append(Finding(MISSING, wanted.name, f"wanted: {wanted.specifier}", f"{mend} '{text}'"))
+            continue
+        if wanted.specifier.contains(version, prereleases=True):
+            findings.append(Finding(OK, wanted.name, version))
+        else:
+            words = f"{version}, but wanted: {wanted.specifier}"
+            findings.append(Finding(MISSING, wanted.name, words, f"{mend} '{text}'"))
+    return findings
+
+
+def report(findings: list[Finding]) -> str:
+    """The findings as a text: a line each, and at the end what to type first."""
+    system = f"{platform.system()} {platform.release()}, user id {os.geteuid()}, Python {platform.python_version()}"
+    lines = [system]
+    for finding in findings:
+        line = f"{finding.state:<8} {finding.what:<24} {finding.words}"
+        lines.append(f"{line}; type: {finding.remedy}" if finding.remedy else line)
+    bad = [finding for finding in findings if finding.state == MISSING]
+    if not bad:
+        lines.append("A lab can run here: srcip-nb lab up")
+    else:
+        lines.append(f"A lab cannot run here: {', '.join(finding.what for finding in bad)}.")
+    return "\n".join(lines)
