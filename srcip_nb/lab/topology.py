@@ -18,7 +18,7 @@ cni        host end of a pod's veth                  between nodes              
 calico     no address; the pod's gateway is          VXLAN vxlan.calico 4096      natOutgoing: pool to not-pool
            169.254.1.1, answered by proxy ARP
 flannel    the block's .1 on every veth              VXLAN flannel.1 1            ip-masq (FLANNEL-POSTRTG)
-ptp        the block's .1 on every veth              routes over the LAN          none
+ptp        the block's .1 on every veth              VXLAN vxlan0 1               none
 =========  ========================================  ===========================  ============================
 
 That is all that makes a masqueraded source address differ: the kernel takes an address of the device by which the
@@ -59,7 +59,11 @@ class Tunnel:
     port: int
 
 
-TUNNELS = {"calico": Tunnel("vxlan.calico", 4096, 4789), "flannel": Tunnel("flannel.1", 1, 8472)}
+TUNNELS = {
+    "calico": Tunnel("vxlan.calico", 4096, 4789),
+    "flannel": Tunnel("flannel.1", 1, 8472),
+    "ptp": Tunnel("vxlan0", 1, 8472),
+}
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,8 @@ class Host:
         address: its address on the LAN, without the prefix length.
         mac: of its LAN device.
         pod_block: the block its pods have their addresses from; "" where no pods can be.
-        tunnel_address: address of its VXLAN device (the block's first); "" without a tunnel.
-        tunnel_mac: of its VXLAN device; "" without a tunnel.
+        tunnel_address: address of its VXLAN device (the block's first); "" where no pods can be.
+        tunnel_mac: of its VXLAN device; "" where no pods can be.
     """
 
     name: str
@@ -118,14 +122,14 @@ class Topology:
         return tuple(host for host in self.hosts if host.role == "client")
 
     @property
-    def tunnel(self) -> Tunnel | None:
-        """The VXLAN between the nodes, or None where pods are routed over the LAN."""
-        return TUNNELS.get(self.cni)
+    def tunnel(self) -> Tunnel:
+        """The VXLAN between the nodes."""
+        return TUNNELS[self.cni]
 
     @property
     def pod_mtu(self) -> int:
         """The LAN's MTU less what VXLAN puts in front of a packet."""
-        return LAN_MTU - (VXLAN_HEADERS if self.tunnel else 0)
+        return LAN_MTU - VXLAN_HEADERS
 
     def host(self, name: str) -> Host:
         """Find a host by name.
@@ -185,11 +189,10 @@ def topology(workers: int = 2, clients: int = 1, cni: str = "calico") -> Topolog
         raise UsageError(f"a lab has 1 to {MAX_CLIENTS} clients, not {clients!r}")
     if cni not in CNIS:
         raise UsageError(f"there is no pod network {cni!r}", f"take one of {', '.join(CNIS)}")
-    has_tunnel = cni in TUNNELS
 
     def node(name: str, role: str, address: str, block: str) -> Host:
-        tunnel_address = block.split("/")[0] if has_tunnel else ""
-        tunnel_mac = _mac("66:00", tunnel_address) if has_tunnel else ""
+        tunnel_address = block.split("/")[0]
+        tunnel_mac = _mac("66:00", tunnel_address)
         return Host(name, role, address, _mac("02:00", address), block, tunnel_address, tunnel_mac)
 
     hosts = [Host("router", "router", "192.168.1.1", _mac("02:00", "192.168.1.1"))]
@@ -261,14 +264,7 @@ def topology_text(t: Topology) -> str:
         lines += ["", f"# {host.name}, {host.role}, {host.address}", *_host_lines(t, host)]
     for host in t.nodes:
         lines += ["", f"# pods of {host.name}: {host.pod_block}"]
-        if t.tunnel:
-            lines += _tunnel_lines(t, host, t.tunnel)
-        else:
-            lines += [
-                f"ip -n {host.name} route add {other.pod_block} via {other.address} dev eth0"
-                for other in t.nodes
-                if other is not host
-            ]
+        lines += _tunnel_lines(t, host, t.tunnel)
         if t.cni == "calico":
             # An address of the block that no pod has goes nowhere, rather than out by the default route.
             lines.append(f"ip -n {host.name} route add blackhole {host.pod_block}")

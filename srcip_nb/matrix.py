@@ -1,0 +1,218 @@
+"""The oracle's table on a living cluster: every case built, asked with real requests, and held against ``expect``.
+
+    build    a namespace of its own: four pods, the Services of matrix_cases, the EndpointSlices written by hand
+    ask      8 requests a case (2 where no answer is expected) from all clients at once; joined with nginx's logs by id
+    ask on   what is right but not complete (an endpoint not met yet, a refusal not heard yet), a few times more
+    judge    expected beside observed, with the reason
+
+On a lab every kind of client asks; on a real cluster this machine does, and the other rows say why they were not run.
+Everything is deleted again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any
+
+from srcip_nb.addresses import addresses
+from srcip_nb.apply import delete
+from srcip_nb.clients import list_clients
+from srcip_nb.cluster import Cluster
+from srcip_nb.errors import UsageError
+from srcip_nb.expect import MODES, Expectation, Source, World, expect
+from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN, Observation, judge
+from srcip_nb.matrix_ask import Row, Run
+from srcip_nb.matrix_build import build
+from srcip_nb.matrix_cases import Question, choose_place, questions
+from srcip_nb.progress import Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from srcip_nb.lab.client import LabClient
+
+COLUMNS = {
+    "service": "string",
+    "client": "string",
+    "destination": "string",
+    "client_ip": "string",
+    "expected": "string",
+    "expected_by": "string",
+    "expected_source": "string",
+    "sent": "int64",
+    "answered": "int64",
+    "errors": "string",
+    "answered_by": "string",
+    "source_seen": "string",
+    "verdict": "string",
+    "difference": "string",
+    "reason": "string",
+    "rule": "string",
+}
+
+
+def matrix(
+    cluster: Cluster,
+    *,
+    mode: str | None = None,
+    only: Callable[[Question], bool] = lambda question: True,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Build every case, ask it, and return expected beside observed.
+
+    Args:
+        cluster: where; a namespace is made in it and deleted again.
+        mode: kube-proxy's mode; in a lab it is switched to for as long as this takes, on a real cluster it says what
+            the cluster runs. None: the lab's own, "iptables" on a real cluster.
+        only: which questions to ask.
+        progress: show how far it is.
+
+    Returns:
+        One row a case, the columns of ``COLUMNS``: ``expected`` (answered, refused, dropped, unreachable), by whom and
+        with whose address; what was sent, answered and not; ``verdict`` ("as expected", "differs", "not run") and
+        ``difference`` or why it was not run; ``reason`` and ``rule`` of the oracle. ``attrs``: world, mode, cni,
+        kubernetes, seconds, nodes.
+
+    Raises:
+        UsageError: no such mode, or fewer than two nodes that run pods.
+        NotFinishedError: the pods or the rules were not there in time.
+    """
+    started = time.monotonic()
+    place = choose_place(cluster.list("nodes"))
+    if place is None:
+        raise UsageError("the matrix needs two nodes that run pods", "Start a lab with two workers: srcip-nb lab up")
+    info = cluster.lab.info() if cluster.lab else {"proxy_mode": MODES[0], "cni": ""}
+    world = World(mode or str(info["proxy_mode"]), str(info["cni"]))
+    if world.mode not in MODES:
+        raise UsageError(f"the oracle knows nothing of proxy mode {world.mode!r}", f"Give --mode {' or '.join(MODES)}.")
+    with _switched(cluster.lab, world.mode):
+        own = Cluster(cluster.rest, f"srcip-matrix-{secrets.token_hex(2)}", cluster.lab)
+        try:
+            with Progress("pods and Services of the matrix", progress) as step:
+                built = build(own, place)
+                found = questions(
+                    built.services,
+                    place,
+                    built.announcers,
+                    namespace=own.namespace,
+                    outside=list_clients(own)[0].name,
+                    why_not=built.why_not,
+                    led=own.lab is not None,
+                )
+                rows = [_row(question, world) for question in found if only(question)]
+                step.result = f"{len(rows)} cases"
+            Run(own, place, progress).ask_all(rows)
+            book = _Addresses(own)
+        finally:
+            with Progress("the matrix is taken away", progress):
+                delete(own)
+    frame = table(rows, book)
+    frame.attrs = {
+        "world": str(cluster.world),
+        "kubernetes": cluster.version,
+        "mode": world.mode,
+        "cni": world.cni or "not known",
+        "nodes": place.names,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    return frame
+
+
+@contextlib.contextmanager
+def _switched(lab: LabClient | None, mode: str) -> Iterator[None]:
+    """A lab's proxy mode for as long as the block takes; a real cluster's is its own affair."""
+    before = str(lab.info()["proxy_mode"]) if lab else mode
+    if lab is None or before == mode:
+        yield
+        return
+    lab.proxy_mode(mode)
+    try:
+        yield
+    finally:
+        lab.proxy_mode(before)
+
+
+def _row(question: Question, world: World) -> Row:
+    if question.why_not or question.case is None:
+        return Row(question, None, Observation(), question.why_not)
+    try:
+        return Row(question, expect(question.case, world), Observation())
+    except UsageError as error:
+        return Row(question, None, Observation(), error.cause)
+
+
+class _Addresses:
+    """Which addresses an expected source may be: in a lab each by name, else all that the address book gives a node."""
+
+    def __init__(self, own: Cluster) -> None:
+        self._named: dict[Source, str] = {}
+        book = addresses(own)
+        of_nodes = book[book["kind"].isin(["node", "pod-network"])]
+        self._any = {node: set(of_nodes.loc[of_nodes["node"] == node, "address"]) for node in of_nodes["node"].unique()}
+        if own.lab is not None:
+            self._named = lab_addresses(own.lab.info())
+
+    def __call__(self, source: Source) -> Collection[str]:
+        """The addresses."""
+        if source in self._named:
+            return [self._named[source]]
+        if source.kind == "any":
+            return self._any.get(source.owner, set()) if source.owner else set().union(*self._any.values())
+        return self._any.get(source.owner, set())
+
+
+def lab_addresses(info: dict[str, Any]) -> dict[Source, str]:
+    """The addresses of a lab's nodes by owner and kind, from its settings (``LabClient.info``)."""
+    from srcip_nb.lab.topology import topology
+
+    plan = topology(workers=info["workers"], clients=info["clients"], cni=info["cni"])
+    found = {}
+    for node in plan.nodes:
+        found[Source(node.name, "node")] = node.address
+        found[Source(node.name, "gateway")] = plan.gateway(node)
+        found[Source(node.name, "tunnel")] = node.tunnel_address
+    return found
+
+
+def table(rows: list[Row], addresses_of: Callable[[Source], Collection[str]]) -> pd.DataFrame:
+    """The rows as a table, each judged."""
+    import pandas as pd
+
+    records = []
+    for row in rows:
+        question, expected, seen = row.question, row.expected, row.seen
+        difference = judge(expected, seen, addresses_of) if expected else row.why_not
+        verdict = NOT_RUN if expected is None else DIFFERS if difference else AS_EXPECTED
+        by = sorted(expected.sources) if expected else []
+        records.append(
+            {
+                "service": question.service,
+                "client": question.client,
+                "destination": question.destination,
+                "client_ip": " ".join(sorted({answer.client_ip for answer in seen.answers})),
+                "expected": expected.outcome if expected else "",
+                "expected_by": " ".join(by),
+                "expected_source": _sources(expected, addresses_of) if expected else "",
+                "sent": seen.sent,
+                "answered": seen.answered,
+                "errors": ", ".join(sorted(seen.errors)),
+                "answered_by": " ".join(sorted(seen.pods)),
+                "source_seen": " ".join(sorted({f"{answer.pod}<-{answer.source}" for answer in seen.answers})),
+                "verdict": verdict,
+                "difference": difference,
+                "reason": expected.reason if expected else "",
+                "rule": expected.source if expected else "",
+            }
+        )
+    return pd.DataFrame(records, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _sources(expected: Expectation, addresses_of: Callable[[Source], Collection[str]]) -> str:
+    words = []
+    for pod, source in sorted(expected.sources.items()):
+        named = "kept" if source.owner == "client" else "|".join(sorted(addresses_of(source)))
+        words.append(f"{pod}<-{named}")
+    return " ".join(words + [f"{pod}<-lost" for pod in expected.lost])

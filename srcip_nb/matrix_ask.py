@@ -1,0 +1,199 @@
+"""Asking the questions of the matrix: requests from all clients at once, joined with nginx's logs by their ids.
+
+First goes what takes the network's own way, then, node by node, what an outside host's packets are led to. A case that
+is right but not complete (an endpoint not met yet, a refusal not heard yet) is asked again a few times.
+
+In a lab two settings are other than usual while requests run, and are put back: nodes say "refused" as often as there
+is reason to (the kernel would say it about once a second), and the outside host follows no redirects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from srcip_nb.clients import Client
+from srcip_nb.cluster import Cluster
+from srcip_nb.errors import LabError
+from srcip_nb.expect import ANSWERED, Expectation
+from srcip_nb.judge import Answer, Observation, is_incomplete
+from srcip_nb.lab.client import LabClient
+from srcip_nb.logs import logs
+from srcip_nb.matrix_cases import SERVERS, Place, Question
+from srcip_nb.progress import Progress
+from srcip_nb.traffic import LOG_WITHIN, LOOK_BACK
+
+REQUESTS = 8
+REQUESTS_UNANSWERED = 2
+ROUNDS = 4
+"""How often an incomplete case is asked again: of two endpoints, 40 requests miss one 1 time in 10**11."""
+
+PAUSE = 1.1
+"""Seconds between two rounds; the kernel allows one more ICMP message a second to each peer (icmp_ratelimit)."""
+
+CONCURRENCY = 32
+TIMEOUT = 2.0  # seconds
+TIMEOUT_UNANSWERED = 1.0
+"""Seconds where no answer is expected: what is refused is refused at once, and what is answered after all would be."""
+
+
+@dataclass
+class Row:
+    """A question with what is expected (None: it is not asked) and what was seen, or why it was not asked."""
+
+    question: Question
+    expected: Expectation | None
+    seen: Observation
+    why_not: str = ""
+
+
+class Run:
+    """The requests of one matrix; their ids count on through all rounds."""
+
+    def __init__(self, own: Cluster, place: Place, progress: bool) -> None:
+        self._own = own
+        self._place = place
+        self._progress = progress
+        self._id = secrets.token_hex(4)
+        self._sent = 0
+        self._started = time.monotonic()
+
+    def ask_all(self, rows: list[Row]) -> None:
+        """Ask every row, and again what is incomplete."""
+        asked = [row for row in rows if row.expected]
+        self._forget_neighbours(asked)
+        with Progress("requests", self._progress) as step, self._unlimited_refusals():
+            self._by_way(asked, step)
+            for _ in range(ROUNDS):
+                left = [row for row in asked if row.expected and is_incomplete(row.expected, row.seen)]
+                if not left:
+                    break
+                step.update(f"{len(left)} cases asked again")
+                time.sleep(PAUSE)
+                self._by_way(left, step)
+            step.result = f"{self._sent} in {time.monotonic() - self._started:.0f} s"
+
+    def _by_way(self, rows: list[Row], step: Progress) -> None:
+        """First what goes the network's own way, then what is led to a node, node by node."""
+        for way in ["", *self._place.names]:
+            some = [row for row in rows if row.question.led == way]
+            if not some:
+                continue
+            step.update(f"{len(some)} cases{f' led to {way}' if way else ''}")
+            lab = self._own.lab
+            with _led(lab, way, self._place, some) if lab and way else contextlib.nullcontext():
+                self._ask(some)
+
+    def _forget_neighbours(self, rows: list[Row]) -> None:
+        """Who had an address for another Service a moment ago is forgotten: else it would still be sent there."""
+        outside = {row.question.host for row in rows if row.question.client == "outside"}
+        if self._own.lab is not None:
+            for host in [*outside, *self._place.names]:
+                _exec(self._own.lab, host, ["ip", "neigh", "flush", "dev", "eth0"])
+
+    def _unlimited_refusals(self) -> contextlib.AbstractContextManager[None]:
+        lab = self._own.lab
+        limit = {"net.ipv4.icmp_ratelimit": 0}
+        return _settings(lab, self._place.names, limit) if lab else contextlib.nullcontext()
+
+    def _ask(self, rows: list[Row]) -> None:
+        owner: dict[int, Row] = {}
+        batches: dict[tuple[str, float], list[dict[str, Any]]] = {}
+        for row in rows:
+            is_answered = row.expected is not None and row.expected.outcome == ANSWERED
+            count, timeout = (REQUESTS, TIMEOUT) if is_answered else (REQUESTS_UNANSWERED, TIMEOUT_UNANSWERED)
+            batch = batches.setdefault((row.question.host, timeout), [])
+            for _ in range(count):
+                url = f"http://{row.question.target}/?run={self._id}&request={self._sent}"
+                batch.append({"id": self._sent, "url": url, "headers": {}})
+                owner[self._sent] = row
+                self._sent += 1
+        with ThreadPoolExecutor(len(batches)) as pool:
+            done = pool.map(self._send, batches, batches.values())
+            results = {result["id"]: result for batch in done for result in batch}
+        seen = self._logged({number for number, result in results.items() if result["status"] is not None})
+        for number, row in owner.items():
+            _note(row.seen, results.get(number), seen.get(number))
+
+    def _send(self, way: tuple[str, float], batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        host, timeout = way
+        client = Client(self._own, host, "client", "")
+        return list(client.send(batch, concurrency=CONCURRENCY, timeout=timeout))
+
+    def _logged(self, wanted: set[int]) -> dict[int, tuple[str, str]]:
+        """Request -> (pod, source) of what the servers' logs hold by now, awaited for a while."""
+        selector = ",".join(f"{key}={value}" for key, value in SERVERS.items())
+        deadline = time.monotonic() + LOG_WITHIN
+        while True:
+            since = time.monotonic() - self._started + LOOK_BACK
+            rows = logs(self._own, selector=selector, since_seconds=since)
+            mine = rows[(rows["run"] == self._id) & rows["request"].notna() & rows["remote_addr"].notna()]
+            columns = (mine["request"].astype(int), mine["pod"].astype(str), mine["remote_addr"].astype(str))
+            found = {number: (pod, source) for number, pod, source in zip(*columns, strict=True)}
+            if wanted <= found.keys() or time.monotonic() > deadline:
+                return found
+            time.sleep(0.05)
+
+
+def _note(seen: Observation, result: dict[str, Any] | None, line: tuple[str, str] | None) -> None:
+    seen.sent += 1
+    if result is None:
+        seen.errors["not sent"] += 1
+    elif result["status"] is None:
+        seen.errors[result["error"]] += 1
+    elif result["status"] != 200:
+        seen.errors[f"HTTP {result['status']}"] += 1
+    elif line is None:
+        seen.unlogged += 1
+    else:
+        seen.answers[Answer(*line, result["client_ip"])] += 1
+
+
+@contextlib.contextmanager
+def _led(lab: LabClient, node: str, place: Place, rows: list[Row]) -> Iterator[None]:
+    """The outside host sends what it has for these rows' addresses to one node, whoever announces them."""
+    host = rows[0].question.host
+    mac = json.loads(_exec(lab, node, ["ip", "-j", "link", "show", "dev", "eth0"]))[0]["address"]
+    own = next(h["address"] for h in lab.hosts() if h["name"] == host)
+    lan = own.rpartition(".")[0] + "."
+    there, back = [], []
+    for address in sorted({row.question.target.partition(":")[0] for row in rows}):
+        if address.startswith(lan):
+            there.append(f"neigh replace {address} lladdr {mac} dev eth0 nud permanent")
+            back.append(f"neigh del {address} dev eth0")
+        else:
+            there.append(f"route replace {address}/32 via {place.nodes[node]} dev eth0")
+            back.append(f"route del {address}/32")
+    _exec(lab, host, ["ip", "-batch", "-"], "\n".join(there) + "\n")
+    try:
+        with _settings(lab, [host], {f"net.ipv4.conf.{name}.accept_redirects": 0 for name in ("all", "eth0")}):
+            yield
+    finally:
+        _exec(lab, host, ["ip", "-batch", "-"], "\n".join(back) + "\n")
+
+
+@contextlib.contextmanager
+def _settings(lab: LabClient, hosts: list[str], values: dict[str, int]) -> Iterator[None]:
+    """Kernel settings of hosts for as long as the block takes."""
+    names = list(values)
+    before = {host: _exec(lab, host, ["sysctl", "-n", *names]).split() for host in hosts}
+    try:
+        for host in hosts:
+            _exec(lab, host, ["sysctl", "-q", "-w", *(f"{name}={value}" for name, value in values.items())])
+        yield
+    finally:
+        for host, old in before.items():
+            _exec(lab, host, ["sysctl", "-q", "-w", *(f"{name}={v}" for name, v in zip(names, old, strict=True))])
+
+
+def _exec(lab: LabClient, host: str, argv: list[str], stdin: str | None = None) -> str:
+    done = lab.exec(host, argv, stdin=stdin)
+    if done.code:
+        raise LabError(f"{' '.join(argv[:2])} failed on {host}: {done.stderr.strip()}")
+    return done.stdout

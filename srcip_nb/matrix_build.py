@@ -1,0 +1,148 @@
+"""Building the matrix on a cluster: pods, Services, EndpointSlices, and knowing when all of it is in force.
+
+The Service ``in-force`` is made last. kube-proxy counts its pods on the healthCheckNodePort of every node after it has
+loaded the rules of the same state, so once the counts are right, every Service before it has its rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from srcip_nb.apply import apply
+from srcip_nb.cluster import Cluster, wait_until
+from srcip_nb.errors import ManifestError
+from srcip_nb.expect import NOBODY, UNUSABLE
+from srcip_nb.health import health
+from srcip_nb.matrix_cases import (
+    EXTERNAL_IPS,
+    HOST_POD,
+    MARKER,
+    SELECTED,
+    STATES,
+    Object,
+    Place,
+    endpoints_of,
+    external_address,
+    host_network_objects,
+    marker_object,
+    pod_objects,
+    service_objects,
+    slice_objects,
+)
+from srcip_nb.traffic import announcer
+
+READY_WITHIN = 60.0  # seconds for each step
+
+
+@dataclass(frozen=True)
+class Built:
+    """What stands in the cluster.
+
+    Attributes:
+        services: as the API has them, by name, in the order of the questions.
+        announcers: Service -> the node that announces its external address, ``NOBODY``, or "" if not known.
+        why_not: kind of client -> why it cannot ask here.
+    """
+
+    services: dict[str, Object]
+    announcers: dict[str, str]
+    why_not: dict[str, str]
+
+
+def build(own: Cluster, place: Place) -> Built:
+    """Make everything, and return when requests meet just this.
+
+    Args:
+        own: the cluster, with the namespace that is to be made.
+        place: on which nodes.
+
+    Raises:
+        NotFinishedError: not there in time; the message holds the last state seen.
+    """
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": own.namespace}}
+    apply(own, namespace)
+    apply(own, pod_objects(place))
+    services = service_objects()
+    if own.lab is None:
+        services = [service for service in services if service["metadata"]["name"] not in EXTERNAL_IPS]
+    apply(own, services)
+    remedy = f"kubectl get events -n {own.namespace}"
+    wait_until(lambda: _not_ready(own, "app in (s,c)"), "the pods of the matrix", READY_WITHIN, remedy=remedy)
+    ips = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in own.list("pods", labels="app in (s,c)")}
+    why_not = _cannot_ask(own, place)
+    apply(own, slice_objects(place, ips))
+    names = [service["metadata"]["name"] for service in services]
+    expected = {name: endpoints_of(name, place) for name in names}
+    wait_until(lambda: _no_slices(own, expected), "the EndpointSlices of the matrix", READY_WITHIN)
+    if own.lab is not None:
+        wait_until(lambda: _not_announced(own, expected), "the Services' external addresses", READY_WITHIN)
+    apply(own, marker_object())
+    wait_until(lambda: _not_in_force(own, place), "the nodes' rules", READY_WITHIN)
+    live = {service["metadata"]["name"]: service for service in own.list("services")}
+    ordered = {name: live[name] for name in [*SELECTED, *STATES, *EXTERNAL_IPS] if name in live}
+    return Built(ordered, _announcers(own, ordered), why_not)
+
+
+def _cannot_ask(own: Cluster, place: Place) -> dict[str, str]:
+    if own.lab is None:
+        reason = "on a real cluster requests start on this machine only"
+        return dict.fromkeys(("pod", "node", "localhost", HOST_POD), reason)
+    try:
+        apply(own, host_network_objects(place))
+    except ManifestError as error:
+        return {HOST_POD: error.cause}
+    said: list[str] = []
+
+    def look() -> str:
+        said[:] = [event["message"] for event in own.list("events", fields="type=Warning")]
+        return "" if said else _not_ready(own, "app=h")
+
+    wait_until(look, "the pods on the host's network", READY_WITHIN)
+    return {HOST_POD: said[0]} if said else {}
+
+
+def _not_ready(own: Cluster, labels: str) -> str:
+    def is_ready(pod: Object) -> bool:
+        conditions = pod.get("status", {}).get("conditions") or []
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    return ", ".join(
+        f"{pod['metadata']['name']} is not ready" for pod in own.list("pods", labels=labels) if not is_ready(pod)
+    )
+
+
+def _no_slices(own: Cluster, expected: dict[str, Any]) -> str:
+    counts = dict.fromkeys(expected, 0)
+    for one in own.list("endpointslices"):
+        name = (one["metadata"].get("labels") or {}).get("kubernetes.io/service-name", "")
+        if name in counts:
+            counts[name] += len(one.get("endpoints") or [])
+    return ", ".join(f"{name} has {counts[name]}" for name in expected if counts[name] != len(expected[name]))
+
+
+def _not_announced(own: Cluster, expected: dict[str, Any]) -> str:
+    waiting = []
+    for service in own.list("services"):
+        name = service["metadata"]["name"]
+        if service["spec"]["type"] != "LoadBalancer" or name not in expected:
+            continue
+        serves = any(endpoint.state != UNUSABLE for endpoint in expected[name])
+        if not external_address(service) or (serves and not announcer(own, name)):
+            waiting.append(name)
+    return ", ".join(waiting)
+
+
+def _announcers(own: Cluster, services: Iterable[str]) -> dict[str, str]:
+    """Who announces, by MetalLB's own events; in a lab, silence means nobody."""
+    nobody = NOBODY if own.lab is not None else ""
+    return {name: announcer(own, name) or nobody for name in services}
+
+
+def _not_in_force(own: Cluster, place: Place) -> str:
+    said = health(own, MARKER)
+    out_of_reach = set() if own.lab is not None else set(said.index[said["error"].isin(["timeout", "unreachable"])])
+    counts = said["local_endpoints"].fillna(-1).astype(int).to_dict()
+    wanted = {node: int(node in place.workers) for node in place.names if node not in out_of_reach}
+    return ", ".join(f"{node} says {counts[node]}" for node in wanted if counts[node] != wanted[node])

@@ -1,0 +1,99 @@
+"""The questions of the matrix, made of objects alone."""
+
+import pytest
+
+from srcip_nb.expect import NOBODY, TABLE, World, expect
+from srcip_nb.matrix_cases import (
+    EXTERNAL_IPS,
+    SELECTED,
+    STATES,
+    choose_place,
+    endpoints_of,
+    questions,
+    service_objects,
+    slice_objects,
+)
+
+
+def node(name, address, tainted=False, cordoned=False):
+    taints = [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}] if tainted else []
+    spec = {"taints": taints, "unschedulable": cordoned}
+    status = {"addresses": [{"type": "InternalIP", "address": address}]}
+    return {"metadata": {"name": name}, "spec": spec, "status": status}
+
+
+NODES = [
+    node("master01", "192.168.1.41", tainted=True),
+    node("worker01", "192.168.1.45"),
+    node("worker02", "192.168.1.46"),
+    node("worker03", "192.168.1.47"),
+]
+
+
+@pytest.fixture
+def place():
+    return choose_place(NODES)
+
+
+@pytest.fixture
+def asked(place):
+    live = {}
+    for at, body in enumerate(service_objects()):
+        body["spec"]["clusterIP"] = f"10.1.0.{at}"
+        if body["spec"]["type"] == "LoadBalancer":
+            body["spec"]["ports"][0]["nodePort"] = 30000 + at
+            body["status"] = {"loadBalancer": {"ingress": [{"ip": f"192.168.1.{56 + at}"}]}}
+        live[body["metadata"]["name"]] = body
+    announcers = dict.fromkeys(live, "worker01") | {"no-endpoints": NOBODY}
+    return list(questions(live, place, announcers, namespace="ns", outside="client", why_not={}, led=True))
+
+
+def test_two_workers_and_a_node_without_pods(place):
+    assert place.workers == ("worker01", "worker02")
+    assert place.nodes == {"master01": "192.168.1.41", "worker01": "192.168.1.45", "worker02": "192.168.1.46"}
+
+
+def test_one_worker_is_not_enough():
+    assert choose_place(NODES[:2]) is None
+    assert choose_place([*NODES[:2], node("worker02", "192.168.1.46", cordoned=True)]) is None
+
+
+def test_every_row_of_the_table_is_asked_under_every_policy(asked):
+    found = {(q.case.client, q.case.destination, q.case.external, q.case.internal) for q in asked}
+    for row in TABLE:
+        for policies in (("Cluster", "Cluster"), ("Local", "Cluster"), ("Cluster", "Local"), ("Local", "Local")):
+            assert (row.client, row.destination, *policies) in found
+
+
+def test_the_oracle_has_an_answer_to_each_and_all_outcomes_occur(asked):
+    outcomes = {expect(q.case, World(cni="ptp")).outcome for q in asked}
+    assert outcomes == {"answered", "refused", "dropped", "unreachable"}
+    assert len({(q.service, q.client, q.destination) for q in asked}) == len(asked)
+
+
+def test_who_cannot_ask_is_left_out_with_the_reason(place):
+    services = {"cluster": {**service_objects()[0]}}
+    services["cluster"]["spec"]["clusterIP"] = "10.1.0.1"
+    why = {"pod": "no way into a pod"}
+    found = list(questions(services, place, {}, namespace="ns", outside="client", why_not=why, led=False))
+    assert {q.why_not for q in found if q.client in ("c1", "c2", "s1", "s2")} == {"no way into a pod"}
+    assert {q.why_not for q in found if q.client.startswith("node-")} == {""}
+
+
+def test_slices_by_hand_agree_with_what_the_oracle_is_told(place):
+    slices = {
+        s["metadata"]["labels"]["kubernetes.io/service-name"]: s for s in slice_objects(place, {"s1": "a", "s2": "b"})
+    }
+    assert set(slices) == set(STATES)
+    for name, body in slices.items():
+        for written, told in zip(body["endpoints"], endpoints_of(name, place), strict=True):
+            conditions = written["conditions"]
+            assert (conditions["ready"], conditions["serving"]) == (told.state == "ready", told.state != "unusable")
+            assert (written["nodeName"], written["targetRef"]["name"]) == (told.node, told.pod)
+
+
+def test_every_service_has_endpoints_by_its_definition(place):
+    counts = {name: len(endpoints_of(name, place)) for name in [*SELECTED, *EXTERNAL_IPS]}
+    assert counts["cluster"] == counts["external-ip"] == 2
+    assert counts["local-w1only"] == 1
+    assert counts["no-endpoints"] == 0
