@@ -156,6 +156,7 @@ class Lab:
         proxy_mode: kube-proxy's mode to begin with, ``iptables`` or ``nftables``.
         name: how other commands call it; made up from the process number if left out.
         kernel: where the kernel comes from.
+        announce: how external addresses are announced, ``l2`` or ``bgp``.
 
     Attributes:
         client: hosts, commands and requests (``LabClient``), once the block is entered.
@@ -174,9 +175,10 @@ class Lab:
         proxy_mode: str = "iptables",
         name: str | None = None,
         kernel: str = "auto",
+        announce: str = "l2",
     ) -> None:
         name = name or f"p{os.getpid()}-{next(_count)}"
-        self.spec = LabSpec(name, workers, clients, cni, proxy_mode, kernel)
+        self.spec = LabSpec(name, workers, clients, cni, proxy_mode, kernel, announce=announce)
         self._record: LabRecord | None = None
         self._client: LabClient | None = None
 

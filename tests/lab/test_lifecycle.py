@@ -186,6 +186,7 @@ def test_a_taken_port_is_named_and_nothing_stays(cli):
         ({"proxy_mode": "userspace"}, "iptables"),
         ({"name": "../x"}, "name"),
         ({"kernel": "hurd"}, "root"),
+        ({"announce": "ospf"}, "l2, bgp"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_starts(settings, said):
