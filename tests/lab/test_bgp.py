@@ -10,6 +10,9 @@ import math
 import pytest
 
 from srcip_nb.cluster import wait_until
+from srcip_nb.judge import AS_EXPECTED, DIFFERS
+from srcip_nb.lab.spec import PROXY_MODES
+from srcip_nb.matrix import matrix
 from tests.conftest import kubectl
 
 pytestmark = pytest.mark.lab
@@ -102,6 +105,13 @@ def test_an_excluded_node_gets_nothing(seminar):
     finally:
         kubectl(seminar.lab, "label", "node", "worker02", f"{EXCLUDE}-")
     next_hops(seminar, WORKERS)
+
+
+@pytest.mark.parametrize("mode", PROXY_MODES)
+def test_the_oracle_knows_that_any_node_may_be_the_entry(seminar, mode):
+    frame = matrix(seminar, mode=mode, only=lambda one: one.destination.startswith("vip"), progress=False)
+    assert frame.query("client == 'outside'")["verdict"].eq(AS_EXPECTED).sum() > 20
+    assert frame.loc[frame["verdict"] == DIFFERS, "difference"].tolist() == []
 
 
 def test_the_way_to_the_pool_is_by_the_router(seminar):
