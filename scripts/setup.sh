@@ -40,7 +40,7 @@ system_packages() {
     PATH=$PATH:/usr/sbin:/sbin
     missing=
     for pair in ip:iproute2 iptables-legacy-restore:iptables nft:nftables conntrack:conntrack nginx:nginx-light \
-        unshare:util-linux curl:curl; do
+        unshare:util-linux sysctl:procps curl:curl; do
         command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
     done
     [ -n "$missing" ] || return 0
