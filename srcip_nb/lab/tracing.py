@@ -82,8 +82,11 @@ class Tracer:
             # One node's failure leaves no other as it is, and hides no error from above.
             for node in begun:
                 try:
-                    heard[node] = await self._agent.call("trace_end", host=node)
                     await self._run(node, ["nft", "-f", "-"], UNMARKING)
+                except LabError as error:
+                    errors.append(error)
+                try:
+                    heard[node] = await self._agent.call("trace_end", host=node)
                 except LabError as error:
                     errors.append(error)
         if errors:

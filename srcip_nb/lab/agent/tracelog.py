@@ -62,7 +62,9 @@ class TraceLog:
             sysctl.write(_LOGGER, "nfnetlink_log")
         except OSError as error:
             self._socket.close()
-            reason = "somebody else reads them" if error.errno == errno.EBUSY else os.strerror(error.errno or 0)
+            # What the kernel says to a second reader of a group, net/netfilter/nfnetlink_log.c.
+            is_taken = error.errno in (errno.EPERM, errno.EBUSY)
+            reason = "another program reads them already" if is_taken else os.strerror(error.errno or 0)
             raise RequestError(
                 f"{self._space.name}: the kernel does not hand out its trace messages: {reason}"
             ) from error
