@@ -28,6 +28,7 @@ from srcip_nb.errors import LabError, UsageError
 from srcip_nb.lab.client import LabClient
 from srcip_nb.lab.spec import DEFAULT_NAME, LabSpec
 from srcip_nb.lab.state import LabRecord, Process, find_lab, read_record, state_dir
+from srcip_nb.lab.trace import Trace
 
 START_WITHIN = 60.0  # seconds
 STOP_WITHIN = 10.0  # seconds
@@ -209,6 +210,10 @@ class Lab:
     def proxy_mode(self, mode: str | None = None) -> str:
         """Tell kube-proxy's mode, or change it: see ``LabClient.proxy_mode``."""
         return self.client.proxy_mode(mode)
+
+    def trace(self, host: str, target: str) -> Trace:
+        """Follow one request through the nodes' rules: see ``LabClient.trace``."""
+        return self.client.trace(host, target)
 
     @property
     def record(self) -> LabRecord:
