@@ -319,7 +319,7 @@ def test_a_mode_that_no_kernel_takes_is_taken_back():
             return {"mode": "nftables"}
 
     stub = Refuses()
-    console = Console(agent=None, store=None, topology=None, proxy=stub, info=dict)
+    console = Console(agent=None, store=None, topology=topology(1), proxy=stub, info=dict)
     with pytest.raises(ApiError, match="is still iptables: nftables failed on worker01"):
         asyncio.run(console._set_proxy_mode(Request()))
     assert stub.mode == "iptables"
