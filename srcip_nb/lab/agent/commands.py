@@ -255,6 +255,9 @@ def _route(verb: str, words: Words, space: Space) -> None:
         onlink="onlink" in found,
         blackhole=is_blackhole,
     )
+    if destination == "default":
+        is_there = kind == netlink.RTM_NEWROUTE and "via" in found and "dev" in found
+        space.default_route = (found["via"], found["dev"]) if is_there else None
 
 
 def _neighbour(verb: str, words: Words, space: Space) -> None:
