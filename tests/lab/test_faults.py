@@ -32,7 +32,7 @@ pytestmark = pytest.mark.lab
 
 VIP = "192.168.1.56"
 CLIENT = "192.168.1.122"
-FLIPS = int(os.environ.get("SRCIP_FLIPS", "100"))
+FLIPS = int(os.environ.get("SRCIP_FLIPS", "500"))
 NODES = ("master01", "worker01", "worker02")
 TIMEOUT = 1.0
 """Seconds that a request may take: as long as TCP waits before it sends a lost first packet again."""
@@ -275,7 +275,7 @@ def container_of(lab: Lab, pod: str) -> dict[str, Any]:
 
 def test_nginx_killed_while_it_answers(lab):
     name, pod = next(iter(pods(lab).items()))
-    with Load(lab, 900, 300) as load:
+    with Load(lab, 600, 300) as load:
         until(lambda: len(load.results) > 100, "load")
         kill_nginx(lab, name, pod["spec"]["nodeName"])
         until(lambda: container_of(lab, name)["restartCount"] > 0 and container_of(lab, name)["ready"], "a restart")
@@ -389,7 +389,7 @@ def test_a_rolling_update_of_pods_that_wait_loses_next_to_nothing(lab, policy):
 
 
 def test_endpoints_that_are_all_terminating_still_serve(lab):
-    kubectl(lab, "apply", "-f", "-", stdin=with_pre_stop(4))
+    kubectl(lab, "apply", "-f", "-", stdin=with_pre_stop(3))
     kubectl(lab, "rollout", "status", "deployment/web", "--timeout=20s")
     set_policy(lab, "Local")
     until(lambda: len(pods(lab, and_leaving=True)) == 2, "two pods, and none of before")
@@ -453,7 +453,7 @@ def test_policies_that_change_fast(lab, mode, tmp_path):
     """Both policies are in force everywhere all the time in turn, nobody is refused, and nothing of before is left."""
     lab.proxy_mode(mode)
     begun = time.monotonic()
-    with Load(lab, 900, 300) as load, api(lab) as it:
+    with Load(lab, 1000, 300) as load, api(lab) as it:
         for flip in range(FLIPS):
             policy = ("Local", "Cluster")[flip % 2]
             revision = it("PATCH", SERVICE, {"spec": {"externalTrafficPolicy": policy}})["metadata"]["resourceVersion"]
