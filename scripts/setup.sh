@@ -40,7 +40,7 @@ system_packages() {
     PATH=$PATH:/usr/sbin:/sbin
     missing=
     for pair in ip:iproute2 iptables-legacy-restore:iptables nft:nftables conntrack:conntrack nginx:nginx-light \
-        unshare:util-linux curl:curl; do
+        unshare:util-linux sysctl:procps curl:curl; do
         command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
     done
     [ -n "$missing" ] || return 0
@@ -75,23 +75,33 @@ virtual_environment() {
     exit 1
 }
 
-# One stamp for each set of extras: as old as pyproject.toml when it was installed.
+# One stamp for each set of extras, a copy of pyproject.toml as it was when they were installed.
+# dev holds all that test holds, and test all that run holds.
+is_installed() {
+    case $wanted in
+        run) sets="run test dev" ;;
+        test) sets="test dev" ;;
+        *) sets=$wanted ;;
+    esac
+    for set in $sets; do
+        cmp -s pyproject.toml ".venv/.installed-$set" && return 0
+    done
+    return 1
+}
+
 python_packages() {
     case $wanted in
         run) target=. ;;
         test | dev) target=".[$wanted]" ;;
         *) say "usage: setup.sh run|test|dev"; exit 2 ;;
     esac
-    stamp=.venv/.installed-$wanted
-    if [ -e "$stamp" ] && cmp -s pyproject.toml "$stamp"; then return 0; fi
     say "Installing Python packages into .venv (some minutes the first time)"
     .venv/bin/python -m pip install -q -e "$target"
-    cp pyproject.toml "$stamp"
+    cp pyproject.toml ".venv/.installed-$wanted"
 }
 
-stamp=.venv/.installed-$wanted
 system_packages
-if [ ! -e "$stamp" ] || ! cmp -s pyproject.toml "$stamp"; then
+if ! is_installed; then
     virtual_environment
     python_packages
 fi

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from srcip_nb.addresses import addresses
     from srcip_nb.apply import apply
+    from srcip_nb.explain import explain
     from srcip_nb.logs import logs
     from srcip_nb.notebook import begin, done, predict
     from srcip_nb.observe import nodes, pods, service
@@ -39,6 +40,7 @@ _HOMES = {
     "connect": "worlds",
     "controls": "widgets",
     "done": "notebook",
+    "explain": "explain",
     "logs": "logs",
     "nodes": "observe",
     "pods": "observe",
@@ -58,6 +60,7 @@ __all__ = [
     "connect",
     "controls",
     "done",
+    "explain",
     "logs",
     "nodes",
     "pods",

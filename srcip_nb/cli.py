@@ -88,6 +88,7 @@ def _add_lab(commands: Any) -> None:
     up.add_argument("--cni", default="calico", metavar="C")
     up.add_argument("--proxy-mode", default="iptables", metavar="M")
     up.add_argument("--kernel", default="auto", metavar="K")
+    up.add_argument("--announce", default="l2", metavar="A", help="external addresses by l2 (ARP) or bgp (multipath)")
     up.add_argument("--port", type=int, default=0, help="port of the API on 127.0.0.1; any free one if left out")
     up.set_defaults(function=_lab_up)
     down = lab.add_parser("down", help="stop a lab")
@@ -108,7 +109,7 @@ def _lab_up(arguments: argparse.Namespace) -> int:
     from srcip_nb.lab.spec import LabSpec
     from srcip_nb.lab.state import find_lab
 
-    names = ("name", "workers", "clients", "cni", "proxy_mode", "kernel", "port")
+    names = ("name", "workers", "clients", "cni", "proxy_mode", "kernel", "port", "announce")
     spec = LabSpec(**{name: getattr(arguments, name) for name in names})
     record = find_lab(spec.name)
     if record is None:

@@ -313,10 +313,11 @@ def cell_of(client: str, destination: str, external: str, internal: str, world: 
 
 def _through(decider: _Decider, case: Case, world: World) -> Expectation:
     is_local, is_kept = cell_of(decider.client, case.destination, case.external, case.internal, world)
-    within = case.endpoints
-    if is_local and decider.node:
-        within = tuple(endpoint for endpoint in case.endpoints if endpoint.node == decider.node)
-    chosen = _usable(within)
+    chosen = _usable(case.endpoints)
+    if is_local:  # each node chooses of its own: one may have a ready endpoint, another only one that terminates
+        nodes = [decider.node] if decider.node else sorted({endpoint.node for endpoint in case.endpoints})
+        within = [tuple(endpoint for endpoint in case.endpoints if endpoint.node == node) for node in nodes]
+        chosen = tuple(endpoint for endpoints in within for endpoint in _usable(endpoints))
     if not chosen:
         return _by("no local endpoint", DROPPED)
     sources: dict[str, Source] = {}
@@ -361,7 +362,7 @@ def _reason(
     if is_local and not decider.node:
         words.append("which node that is is not known, so it is enough that some of them answer")
     if any(endpoint.state == TERMINATING for endpoint in chosen):
-        words.append("none is ready, so those that still serve are chosen")
+        words.append("where none is ready, those that still serve are chosen")
     is_itself = case.client == decider.client == POD and case.pod in {endpoint.pod for endpoint in chosen}
     if is_itself and is_kept:
         is_seen = any(_is_hairpin(decider, case, endpoint, world) for endpoint in chosen)

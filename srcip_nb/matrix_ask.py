@@ -10,7 +10,6 @@ is reason to (the kernel would say it about once a second), and the outside host
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import time
 from collections.abc import Iterator
@@ -159,17 +158,9 @@ def _note(seen: Observation, result: dict[str, Any] | None, line: tuple[str, str
 def _led(lab: LabClient, node: str, place: Place, rows: list[Row]) -> Iterator[None]:
     """The outside host sends what it has for these rows' addresses to one node, whoever announces them."""
     host = rows[0].question.host
-    mac = json.loads(_exec(lab, node, ["ip", "-j", "link", "show", "dev", "eth0"]))[0]["address"]
-    own = next(h["address"] for h in lab.hosts() if h["name"] == host)
-    lan = own.rpartition(".")[0] + "."
-    there, back = [], []
-    for address in sorted({row.question.target.partition(":")[0] for row in rows}):
-        if address.startswith(lan):
-            there.append(f"neigh replace {address} lladdr {mac} dev eth0 nud permanent")
-            back.append(f"neigh del {address} dev eth0")
-        else:
-            there.append(f"route replace {address}/32 via {place.nodes[node]} dev eth0")
-            back.append(f"route del {address}/32")
+    addresses = sorted({row.question.target.partition(":")[0] for row in rows})
+    there = [f"route replace {address}/32 via {place.nodes[node]} dev eth0" for address in addresses]
+    back = [f"route del {address}/32" for address in addresses]
     _exec(lab, host, ["ip", "-batch", "-"], "\n".join(there) + "\n")
     try:
         with _settings(lab, [host], {f"net.ipv4.conf.{name}.accept_redirects": 0 for name in ("all", "eth0")}):

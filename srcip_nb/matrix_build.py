@@ -31,7 +31,7 @@ from srcip_nb.matrix_cases import (
     service_objects,
     slice_objects,
 )
-from srcip_nb.traffic import announcer
+from srcip_nb.traffic import announcers
 
 READY_WITHIN = 60.0  # seconds for each step
 
@@ -129,15 +129,16 @@ def _not_announced(own: Cluster, expected: dict[str, Any]) -> str:
         if service["spec"]["type"] != "LoadBalancer" or name not in expected:
             continue
         serves = any(endpoint.state != UNUSABLE for endpoint in expected[name])
-        if not external_address(service) or (serves and not announcer(own, name)):
+        if not external_address(service) or (serves and not announcers(own, name)):
             waiting.append(name)
     return ", ".join(waiting)
 
 
 def _announcers(own: Cluster, services: Iterable[str]) -> dict[str, str]:
-    """Who announces, by MetalLB's own events; in a lab, silence means nobody."""
+    """Who announces, by MetalLB's own events; in a lab, silence means nobody. Of several it may be any."""
     nobody = NOBODY if own.lab is not None else ""
-    return {name: announcer(own, name) or nobody for name in services}
+    said = {name: announcers(own, name) for name in services}
+    return {name: (nodes[0] if len(nodes) == 1 else "") if nodes else nobody for name, nodes in said.items()}
 
 
 def _not_in_force(own: Cluster, place: Place) -> str:

@@ -22,7 +22,7 @@ from srcip_nb.cluster import SERVICE
 from srcip_nb.errors import NotFinishedError, UsageError
 from srcip_nb.rollout import service_address
 from srcip_nb.text import t
-from srcip_nb.traffic import POLICIES, find_targets, internal_ip, join, log_lines, send
+from srcip_nb.traffic import POLICIES, announcers, find_targets, internal_ip, is_ready, join, log_lines, send
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,7 +172,7 @@ class _Look:
         self.deadline = started + timeout
         self.timeout = timeout
         self.seen: dict[str, float] = {}
-        nodes = [node for node in cluster.list("nodes") if _is_ready(node)]
+        nodes = [node for node in cluster.list("nodes") if is_ready(node)]
         self.nodes = nodes
         self.pending = {node["metadata"]["name"]: internal_ip(node) for node in nodes}
 
@@ -237,18 +237,25 @@ class _Look:
         return t("policy.requests", count=len(results), targets=", ".join(addresses), policy=self.value)
 
     def at_the_address(self) -> str:
-        """See that the external address answers: another node may have taken it with the change of policy."""
+        """See that the external address answers: another node may have taken it with the change of policy.
+
+        Where several nodes announce it, so many requests are sent that a node which should no longer be among them is
+        hardly missed, and all have to be answered.
+        """
         address = service_address(self.service)
         if not address or not self._nodes_with_pods():
             return ""
         target = join(address, self.service["spec"]["ports"][0]["port"])
+        name = self.service["metadata"]["name"]
+        count = PROBES * len(self.nodes) if len(announcers(self.cluster, name)) > 1 else 1
         until = min(self.deadline, time.monotonic() + VIP_WITHIN)
         while True:
-            (result,) = send(self.sender, secrets.token_hex(4), [target], 1, timeout=ASK_TIMEOUT)
-            if result["status"] is not None:
+            results = send(self.sender, secrets.token_hex(4), [target], count, timeout=ASK_TIMEOUT)
+            errors = [result["error"] for result in results if result["status"] is None]
+            if not errors:
                 return t("policy.answers", target=target)
             if time.monotonic() > until:
-                return t("policy.silent", target=target, client=self.sender.name, error=result["error"])
+                return t("policy.silent", target=target, client=self.sender.name, error=errors[0])
             time.sleep(0.02)
 
     def _targets(self) -> dict[str, str]:
@@ -280,11 +287,6 @@ class _Look:
                 "Look at kube-proxy on that node: kubectl -n kube-system get pods -o wide",
             )
         time.sleep(0.01)
-
-
-def _is_ready(node: dict[str, Any]) -> bool:
-    conditions = node.get("status", {}).get("conditions") or []
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 __all__ = ["POLICIES", "PolicyChange", "follows", "policy", "verdict"]

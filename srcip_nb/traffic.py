@@ -33,6 +33,8 @@ POLICIES = ("Cluster", "Local")
 LOG_WITHIN = 5.0  # seconds; a container's line reaches the API's log in well under one
 LOOK_BACK = 5  # seconds of log before the run began: the nodes' clocks count whole seconds
 
+EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
+
 COLUMNS = {
     "run": "string",
     "request": "int64",
@@ -84,7 +86,8 @@ def visit(
     Returns:
         The columns of ``COLUMNS``, by request. ``status``, ``pod``, ``node``, ``source_*`` and ``preserved`` are NA
         where there is none; ``error`` is "" for an answer. ``attrs``: run, client, target, service, policy, world,
-        vip, announcer ("" if not known), unmatched (answered, but not found in a log).
+        vip, announcer (the one node that announces the VIP; "" if not known, or several do), announcers (all such
+        nodes), unmatched (answered, but not found in a log).
 
     Raises:
         UsageError: no such client or target, or a number that makes no sense; nothing was sent.
@@ -109,6 +112,7 @@ def visit(
     policy = body["spec"].get("externalTrafficPolicy")
     frame = table_of(run, results, lines, book, client=sender.name, targets=targets, policy=policy)
     found = frame["source_ip"].notna()
+    announced_by = announcers(cluster, service)
     frame.attrs = {
         "run": run,
         "client": sender.name,
@@ -117,7 +121,8 @@ def visit(
         "policy": policy or "",
         "world": str(cluster.world),
         "vip": service_address(body),
-        "announcer": announcer(cluster, service),
+        "announcer": _only(announced_by),
+        "announcers": list(announced_by),
         "unmatched": int((frame["status"].notna() & ~found).sum()),
     }
     return frame
@@ -291,9 +296,17 @@ def table_of(
 
 
 def announcer(cluster: Cluster, service: str = SERVICE) -> str:
-    """The node that announces the Service's external address, by MetalLB's own word; "" where nobody says it.
+    """The one node that announces the Service's external address; "" where nobody says it, or several do."""
+    return _only(announcers(cluster, service))
 
-    MetalLB writes an event on the Service (reason nodeAssigned) when a node takes the address.
+
+def announcers(cluster: Cluster, service: str = SERVICE) -> tuple[str, ...]:
+    """The nodes that announce the Service's external address, by MetalLB's own word; none where nobody says it.
+
+    MetalLB writes an event on the Service (reason nodeAssigned) when a node takes the address, none when it gives it
+    back. In layer 2 mode the newest event names the one node. By BGP each node has an event of its own; of these nodes
+    count those that may announce still: Ready, not excluded from load balancers, and under externalTrafficPolicy Local
+    with an endpoint that serves.
     """
     fields = f"involvedObject.kind=Service,involvedObject.name={service},reason=nodeAssigned"
     try:
@@ -301,10 +314,41 @@ def announcer(cluster: Cluster, service: str = SERVICE) -> str:
     except ApiAnswerError as error:
         if error.code != 403:
             raise
-        return ""
-    newest = sorted(events, key=_when)[-1:]
-    words = newest[0]["message"].split('"') if newest else []
-    return words[1] if len(words) > 2 else ""
+        return ()
+    # announcing from node "worker01" with protocol "bgp"; before MetalLB 0.13 without the protocol
+    said = [event["message"].split('"')[1::2] for event in sorted(events, key=_when)]
+    if not said or not said[-1]:
+        return ()
+    if said[-1][1:] != ["bgp"]:
+        return (said[-1][0],)
+    return tuple(sorted({words[0] for words in said if words[1:] == ["bgp"]} & _may_announce(cluster, service)))
+
+
+def _may_announce(cluster: Cluster, service: str) -> set[str]:
+    """The nodes that MetalLB's BGP mode lets announce a Service."""
+    from srcip_nb.observe import endpoints
+
+    found = endpoints(cluster, service)
+    serving = set(found.loc[(found["READY"] | found["SERVING"]).fillna(False), "NODE"])
+    if not serving:
+        return set()
+    fit = {
+        node["metadata"]["name"]
+        for node in cluster.list("nodes")
+        if is_ready(node) and EXCLUDE_LABEL not in (node["metadata"].get("labels") or {})
+    }
+    is_local = cluster.get("services", service)["spec"].get("externalTrafficPolicy") == "Local"
+    return fit & serving if is_local else fit
+
+
+def is_ready(node: dict[str, Any]) -> bool:
+    """Whether a Node's condition Ready is True."""
+    conditions = node.get("status", {}).get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _only(nodes: Sequence[str]) -> str:
+    return nodes[0] if len(nodes) == 1 else ""
 
 
 def _when(event: dict[str, Any]) -> tuple[str, int]:

@@ -109,6 +109,12 @@ class LessonCluster(Cluster):
 
         return visit(self, n, client, **options)
 
+    def explain(self, client: str | None = None, target: str | None = None, **options: Any) -> pd.DataFrame:
+        """What the nodes' rules did with one request, told by their kernels: see ``explain.explain``."""
+        from srcip_nb.explain import explain
+
+        return explain(self, client, target, **options)
+
     def logs(self, *args: Any, **options: Any) -> pd.DataFrame:
         """The pods' logs as typed rows: see ``logs.logs``."""
         from srcip_nb.logs import logs

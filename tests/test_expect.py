@@ -182,6 +182,13 @@ def test_an_announcer_that_is_not_known_may_be_any_node():
     local = expect(case(at="", external="Local"), World())
     assert (set(local.sources), local.is_some, expect(case(), World()).is_some) == ({"here", "there"}, True, False)
     assert expect(case(at=""), World()).sources["here"] == Source("", "any")
+    endpoints = [
+        Endpoint("here", "n1", READY),
+        Endpoint("beside", "n1", TERMINATING),
+        Endpoint("there", "n2", TERMINATING),
+    ]
+    last_resort = expect(case(at="", external="Local", endpoints=endpoints), World())
+    assert set(last_resort.sources) == {"here", "there"}
 
 
 def test_another_nodes_port_sees_a_masqueraded_pod_as_an_external_client():

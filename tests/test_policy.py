@@ -26,6 +26,7 @@ def answers(old: dict, new: dict) -> dict:
         ("GET", SERVICE): (200, old),
         ("PATCH", SERVICE): (200, new),
         ("GET", "/api/v1/nodes"): recorded("list-nodes"),
+        ("GET", "/api/v1/namespaces/seminar/events"): (200, {"items": []}),
         ("GET", slices): recorded("list-endpointslices"),
     }
 

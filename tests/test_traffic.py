@@ -7,7 +7,17 @@ import pytest
 from srcip_nb.addresses import Entry, book_of
 from srcip_nb.clients import clients, find_client
 from srcip_nb.errors import ClusterError, UsageError
-from srcip_nb.traffic import COLUMNS, LINE_COLUMNS, announcer, find_targets, log_lines, send, table_of, visit
+from srcip_nb.traffic import (
+    COLUMNS,
+    LINE_COLUMNS,
+    announcer,
+    announcers,
+    find_targets,
+    log_lines,
+    send,
+    table_of,
+    visit,
+)
 from tests.cluster_fakes import FakeLab, items, recorded, result, serving
 
 RUN = "8f1c02d4"
@@ -214,6 +224,7 @@ def test_visit(answers, monkeypatch, capsys):
         "world": "context 'kind-kind'",
         "vip": "192.168.1.56",
         "announcer": "worker01",
+        "announcers": ["worker01"],
         "unmatched": 1,
     }
     assert capsys.readouterr().out.startswith(
@@ -299,3 +310,45 @@ def test_of_two_events_within_one_second_the_later_change_counts():
     for order in (found, found[::-1]):
         with serving({path: (200, {"items": order})}) as (_, cluster):
             assert announcer(cluster) == "worker02"
+
+
+@pytest.mark.parametrize(
+    ("policy", "unfit", "expected"),
+    [
+        ("Cluster", {}, ("worker01", "worker02")),
+        ("Local", {}, ("worker02",)),
+        ("Cluster", {"worker02": "NotReady"}, ("worker01",)),
+        ("Cluster", {"worker01": "excluded"}, ("worker02",)),
+    ],
+)
+def test_by_bgp_those_announce_who_said_so_and_still_may(policy, unfit, expected):
+    def event(node: str, protocol: str, second: int) -> dict:
+        return {
+            "metadata": {"name": f"webserver.{second}"},
+            "message": f'announcing from node "{node}" with protocol "{protocol}"',
+            "lastTimestamp": f"2026-11-22T14:27:{second:02d}Z",
+        }
+
+    def node(name: str) -> dict:
+        excluded = {"node.kubernetes.io/exclude-from-external-load-balancers": ""}
+        ready = "Unknown" if unfit.get(name) == "NotReady" else "True"
+        labels = excluded if unfit.get(name) == "excluded" else {}
+        return {
+            "metadata": {"name": name, "labels": labels},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        }
+
+    said = [event("worker03", "layer2", 1), event("worker01", "bgp", 2), event("worker02", "bgp", 3)]
+    on_worker02 = {"addresses": ["10.0.30.88"], "nodeName": "worker02", "conditions": {"ready": True}}
+    found = {
+        ("GET", "/api/v1/namespaces/seminar/events"): (200, {"items": said}),
+        ("GET", "/api/v1/nodes"): (200, {"items": [node(f"worker0{i}") for i in (1, 2, 3)]}),
+        ("GET", "/api/v1/namespaces/seminar/services/webserver"): (200, {"spec": {"externalTrafficPolicy": policy}}),
+        ("GET", "/apis/discovery.k8s.io/v1/namespaces/seminar/endpointslices"): (
+            200,
+            {"items": [{"metadata": {"name": "webserver-x"}, "endpoints": [on_worker02]}]},
+        ),
+    }
+    with serving(found) as (_, cluster):
+        assert announcers(cluster) == expected
+        assert announcer(cluster) == (expected[0] if len(expected) == 1 else "")

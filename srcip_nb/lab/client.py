@@ -18,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 
 from srcip_nb.errors import LabError
 from srcip_nb.lab.kubeconfig import EXTENSION
+from srcip_nb.lab.trace import Trace, read_trace
 
 _LABS = "See which labs run: srcip-nb lab list; run connect() again for another"
 
@@ -122,8 +123,8 @@ class LabClient:
             rate: requests a second at most.
 
         Yields:
-            ``id, sent_at`` (ns since the epoch), ``client_ip, status`` (or None), ``error`` ("" if answered),
-            ``latency_ms, body``.
+            ``id, sent_at`` (ns since the epoch), ``client_ip, client_port, status`` (or None), ``error`` ("" if
+            answered), ``latency_ms, body``.
         """
         body = {
             "host": host,
@@ -148,6 +149,26 @@ class LabClient:
             raise self._gone(error) from error
         finally:
             connection.close()
+
+    def trace(self, host: str, target: str) -> Trace:
+        """Send one request and follow its first packet through the rules of every node, as their kernels tell it.
+
+        For the time of the request the nodes mark new TCP connections for tracing; afterwards they are as they were.
+        The machine needs the programs nft, iptables-legacy-save and conntrack.
+
+        Args:
+            host: where the request starts: a client, a node or a pod.
+            target: ``address:port``, asked for over HTTP; it has 0.9 s to answer.
+
+        Returns:
+            The request's result, the rules that its packet met, and its conntrack entries. A packet that no node saw
+            has no steps.
+
+        Raises:
+            LabError: a node's kernel or programs cannot do it, the rules changed meanwhile, or so much else was sent
+                that messages were lost.
+        """
+        return read_trace(self._json("POST", "/lab/v1/trace", {"host": host, "url": f"http://{target}/"}, timeout=60))
 
     def open_url(self, host: str, argv: Sequence[str], tty: bool) -> str:
         """The websocket address at which a command runs with its streams attached."""

@@ -6,6 +6,7 @@
     POST /lab/v1/exec     a command, its end awaited
     GET  /lab/v1/open     a command with its streams, over a websocket
     POST /lab/v1/visit    requests from a host; one JSON line for each batch that ended
+    POST /lab/v1/trace    one request from a host, and what the nodes' kernels said about it
     GET  /lab/v1/proxy-mode    kube-proxy's mode, and how each node stands
     POST /lab/v1/proxy-mode    {"mode": ...}: change over, every node awaited
 
@@ -23,7 +24,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from srcip_nb.errors import NotFinishedError
+from srcip_nb.errors import LabError, NotFinishedError
 from srcip_nb.lab.api.status import ApiError, bad_request, internal_error, not_found
 from srcip_nb.lab.api.store import Store
 from srcip_nb.lab.controllers.proxy import Proxy
@@ -31,6 +32,7 @@ from srcip_nb.lab.kernel import Agent, AgentError
 from srcip_nb.lab.spec import PROXY_MODES
 from srcip_nb.lab.streams import EXIT, RESIZE, SIGNAL, STDERR, STDIN, STDOUT
 from srcip_nb.lab.topology import Topology
+from srcip_nb.lab.tracing import Tracer
 
 NO_EXIT_CODE = 255  # the command did not come to an end of its own; ssh(1) tells it so
 
@@ -46,6 +48,7 @@ class Console:
         self.topology = topology
         self.proxy = proxy
         self.info = info
+        self.tracer = Tracer(agent, [node.name for node in topology.nodes])
 
     def add_routes(self, app: web.Application) -> None:
         """Put the routes into the API's application, behind its token."""
@@ -55,6 +58,7 @@ class Console:
         app.router.add_post("/lab/v1/exec", self._exec)
         app.router.add_get("/lab/v1/open", self._open)
         app.router.add_post("/lab/v1/visit", self._visit)
+        app.router.add_post("/lab/v1/trace", self._trace)
         app.router.add_get("/lab/v1/proxy-mode", self._proxy_status)
         app.router.add_post("/lab/v1/proxy-mode", self._set_proxy_mode)
 
@@ -116,6 +120,15 @@ class Console:
             await response.write(json.dumps({"error": error.cause}).encode() + b"\n")
         await response.write_eof()
         return response
+
+    async def _trace(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        host = self.find_host(asked.get("host", ""))
+        try:
+            # Shielded: it cleans up after itself even if whoever asked is gone by then.
+            return web.json_response(await asyncio.shield(self.tracer.trace(host, asked.get("url", ""))))
+        except LabError as error:
+            raise internal_error(f"{error.cause}. {error.remedy}".strip()) from error
 
     async def _proxy_status(self, request: web.Request) -> web.Response:
         return web.json_response(self.proxy.status())

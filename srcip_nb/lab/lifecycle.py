@@ -28,6 +28,7 @@ from srcip_nb.errors import LabError, UsageError
 from srcip_nb.lab.client import LabClient
 from srcip_nb.lab.spec import DEFAULT_NAME, LabSpec
 from srcip_nb.lab.state import LabRecord, Process, find_lab, read_record, state_dir
+from srcip_nb.lab.trace import Trace
 
 START_WITHIN = 60.0  # seconds
 STOP_WITHIN = 10.0  # seconds
@@ -156,6 +157,7 @@ class Lab:
         proxy_mode: kube-proxy's mode to begin with, ``iptables`` or ``nftables``.
         name: how other commands call it; made up from the process number if left out.
         kernel: where the kernel comes from.
+        announce: how external addresses are announced, ``l2`` or ``bgp``.
 
     Attributes:
         client: hosts, commands and requests (``LabClient``), once the block is entered.
@@ -174,9 +176,10 @@ class Lab:
         proxy_mode: str = "iptables",
         name: str | None = None,
         kernel: str = "auto",
+        announce: str = "l2",
     ) -> None:
         name = name or f"p{os.getpid()}-{next(_count)}"
-        self.spec = LabSpec(name, workers, clients, cni, proxy_mode, kernel)
+        self.spec = LabSpec(name, workers, clients, cni, proxy_mode, kernel, announce=announce)
         self._record: LabRecord | None = None
         self._client: LabClient | None = None
 
@@ -207,6 +210,10 @@ class Lab:
     def proxy_mode(self, mode: str | None = None) -> str:
         """Tell kube-proxy's mode, or change it: see ``LabClient.proxy_mode``."""
         return self.client.proxy_mode(mode)
+
+    def trace(self, host: str, target: str) -> Trace:
+        """Follow one request through the nodes' rules: see ``LabClient.trace``."""
+        return self.client.trace(host, target)
 
     @property
     def record(self) -> LabRecord:

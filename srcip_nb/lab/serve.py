@@ -54,7 +54,7 @@ async def serve(spec: LabSpec, agent: Agent) -> AsyncIterator[Served]:
     Raises:
         UsageError: the port asked for is taken.
     """
-    hosts = topology(spec.workers, spec.clients, spec.cni)
+    hosts = topology(spec.workers, spec.clients, spec.cni, spec.announce)
     await _build_network(agent, hosts)
     store, podlogs, token = Store(), PodLogs(), secrets.token_urlsafe(32)
 

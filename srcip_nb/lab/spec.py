@@ -10,6 +10,7 @@ from srcip_nb.errors import UsageError
 
 CNIS = ("calico", "flannel", "ptp")
 PROXY_MODES = ("iptables", "nftables")
+ANNOUNCE = ("l2", "bgp")
 KERNELS = ("auto", "root")
 MAX_WORKERS = 50
 DEFAULT_NAME = "lab"
@@ -29,6 +30,8 @@ class LabSpec:
         proxy_mode: kube-proxy's mode, ``iptables`` or ``nftables``; a running lab can change it.
         kernel: where the lab's kernel comes from; ``auto`` takes the first that works here.
         port: TCP port of the API on 127.0.0.1, 0 for any free one.
+        announce: how external addresses reach the nodes, ``l2`` (one node answers ARP) or ``bgp`` (the router shares
+            connections out to all eligible nodes).
 
     Raises:
         UsageError: a setting is unknown or out of range; nothing has been started.
@@ -41,6 +44,7 @@ class LabSpec:
     proxy_mode: str = "iptables"
     kernel: str = "auto"
     port: int = 0
+    announce: str = "l2"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -53,6 +57,7 @@ class LabSpec:
         _check_choice("cni", self.cni, CNIS)
         _check_choice("proxy mode", self.proxy_mode, PROXY_MODES)
         _check_choice("kernel", self.kernel, KERNELS)
+        _check_choice("announcement", self.announce, ANNOUNCE)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON."""

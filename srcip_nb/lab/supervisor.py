@@ -107,7 +107,11 @@ class _Supervisor:
             served = await parts.enter_async_context(serve(self.spec, agent))
             self._write_files(served.url, served.ca_pem, served.token)
             served.proxy.on_mode = lambda mode: self._write_record(served.url, replace(self.spec, proxy_mode=mode))
-            await asyncio.wait_for(served.nodes_ready(), NODES_READY_WITHIN)
+            try:
+                await asyncio.wait_for(served.nodes_ready(), NODES_READY_WITHIN)
+            except asyncio.TimeoutError as error:
+                words = f"the lab's nodes were not Ready within {NODES_READY_WITHIN:.0f} s"
+                raise LabError(words, "See what this machine can do: srcip-nb doctor") from error
             _tell(ready, {"ready": {"url": served.url}})
             print(f"the lab's kernel process has ended: {await agent.closed}", file=sys.stderr)
 

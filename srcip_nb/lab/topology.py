@@ -23,6 +23,13 @@ ptp        the block's .1 on every veth              VXLAN vxlan0 1             
 
 That is all that makes a masqueraded source address differ: the kernel takes an address of the device by which the
 packet leaves, and of the first device that has one where that device has none.
+
+``announce`` decides how a load balancer's address (VIP) is reached. "l2": it is an address of the LAN, and one node
+answers ARP for it. "bgp": it is behind the router, for what MetalLB announces by BGP is in no LAN's subnet.
+So clients have routes to the pool by way of the router, and the router has for each VIP a route with a next hop for
+each node that announces it, chosen by a hash of protocol, addresses and ports: one connection stays with one node.
+Answers go from the node to the client directly, for they are on one LAN; the router would tell the client of that short
+cut (ICMP redirect), so it is told not to.
 """
 
 from __future__ import annotations
@@ -41,6 +48,7 @@ SERVICE_CIDR = "10.1.0.0/16"
 NODE_PORTS = (30000, 32767)
 VIP_POOL = ("192.168.1.56", "192.168.1.121")
 CNIS = ("calico", "flannel", "ptp")
+ANNOUNCE = ("l2", "bgp")
 MAX_WORKERS = 50
 MAX_CLIENTS = 78
 
@@ -96,10 +104,11 @@ class Host:
 
 @dataclass(frozen=True)
 class Topology:
-    """The hosts in a fixed order (router, nodes, clients) and the pod network's kind."""
+    """The hosts in a fixed order (router, nodes, clients), the pod network's kind, and how VIPs are announced."""
 
     cni: str
     hosts: tuple[Host, ...]
+    announce: str = "l2"
 
     @property
     def router(self) -> Host:
@@ -172,16 +181,17 @@ def _worker_block(number: int) -> str:
     return {1: "10.0.5.0/26", 2: "10.0.30.64/26"}.get(number, f"10.0.{60 + number}.0/26")
 
 
-def topology(workers: int = 2, clients: int = 1, cni: str = "calico") -> Topology:
+def topology(workers: int = 2, clients: int = 1, cni: str = "calico", announce: str = "l2") -> Topology:
     """Decide names and addresses of a lab.
 
     Args:
         workers: 1 to 50; worker01 and worker02 have the addresses of the seminar post.
         clients: 1 to 78 hosts outside the cluster: client, client2, client3 and so on.
         cni: "calico", "flannel" or "ptp".
+        announce: "l2" or "bgp".
 
     Raises:
-        UsageError: a number out of range or a pod network that does not exist.
+        UsageError: a number out of range, or a pod network or kind of announcement that does not exist.
     """
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MAX_WORKERS:
         raise UsageError(f"a lab has 1 to {MAX_WORKERS} workers, not {workers!r}")
@@ -189,6 +199,8 @@ def topology(workers: int = 2, clients: int = 1, cni: str = "calico") -> Topolog
         raise UsageError(f"a lab has 1 to {MAX_CLIENTS} clients, not {clients!r}")
     if cni not in CNIS:
         raise UsageError(f"there is no pod network {cni!r}", f"take one of {', '.join(CNIS)}")
+    if announce not in ANNOUNCE:
+        raise UsageError(f"there is no announcement {announce!r}", f"take one of {', '.join(ANNOUNCE)}")
 
     def node(name: str, role: str, address: str, block: str) -> Host:
         tunnel_address = block.split("/")[0]
@@ -202,7 +214,13 @@ def topology(workers: int = 2, clients: int = 1, cni: str = "calico") -> Topolog
     for number in range(1, clients + 1):
         address = f"192.168.1.{121 + number}"
         hosts.append(Host("client" if number == 1 else f"client{number}", "client", address, _mac("02:00", address)))
-    return Topology(cni, tuple(hosts))
+    return Topology(cni, tuple(hosts), announce)
+
+
+def pool_networks() -> tuple[str, ...]:
+    """Write the VIP pool as the fewest networks that hold it and nothing else."""
+    first, last = (ipaddress.IPv4Address(end) for end in VIP_POOL)
+    return tuple(str(network) for network in ipaddress.summarize_address_range(first, last))
 
 
 def _sysctl(namespace: str, *settings: str, where_known: bool = False) -> str:
@@ -231,15 +249,23 @@ def _host_lines(t: Topology, host: Host) -> Iterator[str]:
         yield _sysctl(name, "net.ipv4.conf.all.route_localnet=1")
     if host.role == "router":
         yield _sysctl(name, "net.bridge.bridge-nf-call-iptables=0", where_known=True)
+        if t.announce == "bgp":
+            yield _sysctl(name, "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.default.send_redirects=0")
+            yield _sysctl(name, "net.ipv4.fib_multipath_hash_policy=1")
         yield f"ip -n {name} link add br0 address {host.mac} type bridge"
         yield f"ip -n {name} addr add {host.address}/24 dev br0"
         yield f"ip -n {name} link set br0 up"
+        if t.announce == "bgp":
+            # What nobody announces has no way on; the router says so at once, rather than ask its LAN.
+            yield from (f"ip -n {name} route add unreachable {network}" for network in pool_networks())
         return
     yield f"ip link add eth0 netns {name} address {host.mac} type veth peer name {name} netns {t.router.name}"
     yield f"ip -n {t.router.name} link set {name} master br0 up"
     yield f"ip -n {name} addr add {host.address}/24 dev eth0"
     yield f"ip -n {name} link set eth0 up"
     yield f"ip -n {name} route add default via {t.router.address} dev eth0"
+    if t.announce == "bgp" and host.role == "client":
+        yield from (f"ip -n {name} route add {network} via {t.router.address} dev eth0" for network in pool_networks())
 
 
 def _tunnel_lines(t: Topology, host: Host, tunnel: Tunnel) -> Iterator[str]:

@@ -114,8 +114,8 @@ class KernelLab:
 
 
 @contextlib.contextmanager
-def kernel_lab(workers: int = 2, clients: int = 1, cni: str = "calico") -> Iterator[KernelLab]:
-    lab = KernelLab(topology(workers, clients, cni))
+def kernel_lab(workers: int = 2, clients: int = 1, cni: str = "calico", announce: str = "l2") -> Iterator[KernelLab]:
+    lab = KernelLab(topology(workers, clients, cni, announce))
     try:
         yield lab
     finally:

@@ -8,19 +8,24 @@ import subprocess
 import pytest
 
 from srcip_nb.lab.kernel import AgentError
+from srcip_nb.lab.proxy.vips import route_text
 from srcip_nb.lab.topology import CNIS, pod_netns, pod_text, topology, topology_text
 from tests.lab.agentlab import KernelLab, kernel_lab
 
 pytestmark = pytest.mark.lab
 
 POD = ("worker02", "seminar", "web", "10.0.30.88")
+SETTINGS = (
+    r"^net\.ipv4\.(ip_forward|fib_multipath_hash_policy"
+    r"|conf\..*\.(rp_filter|proxy_arp|route_localnet|send_redirects))$"
+)
 QUESTIONS = {
     "links": ["ip", "-j", "-d", "link"],
     "addresses": ["ip", "-j", "addr"],
     "routes": ["ip", "-j", "route", "show", "table", "main"],
     "neighbours": ["ip", "-j", "neigh", "show", "nud", "permanent"],
     "fdb": ["bridge", "-j", "fdb", "show"],
-    "sysctl": ["sysctl", "-a", "-r", r"^net\.ipv4\.(ip_forward|conf\..*\.(rp_filter|proxy_arp|route_localnet))$"],
+    "sysctl": ["sysctl", "-a", "-r", SETTINGS],
 }
 LINK_KEYS = ("ifname", "mtu", "address", "master", "linkinfo", "flags")
 
@@ -86,6 +91,24 @@ def test_the_same_network_as_ip_makes(cni):
                 assert plain(question, lab.exec(host, *argv)) == expected[name][question], (name, question)
 
 
+def test_the_same_multipath_routes_as_ip_makes():
+    t = topology(workers=3, announce="bgp")
+    vip, other = "192.168.1.56", "192.168.1.121"
+    text = topology_text(t) + route_text(t, vip, ["worker01", "worker02"]) + route_text(t, other, ["worker03"])
+    names = [host.name for host in t.hosts]
+    expected = asked_by_ip(text, names)
+    with kernel_lab(workers=3, announce="bgp") as lab:
+        lab.call("configure", text=route_text(t, other, ["worker01"]))
+        for wanted in (["worker02"], ["worker03", "worker01"], ["worker01", "worker02"]):
+            lab.call("configure", text=route_text(t, vip, wanted))
+        lab.call("configure", text=route_text(t, other, ["worker03"]))
+        for name in names:
+            for question, argv in QUESTIONS.items():
+                assert plain(question, lab.exec(name, *argv)) == expected[name][question], (name, question)
+        lab.call("configure", text=route_text(t, vip, []))
+        assert f"{vip} " not in lab.exec("router", "ip", "route")
+
+
 @pytest.fixture(scope="module")
 def lab():
     with kernel_lab() as lab:
@@ -118,6 +141,9 @@ def test_a_counter_is_made_by_a_line(lab: KernelLab):
         ("ip netns exec worker01 sysctl -w kernel.hostname=x", "only keys of net"),
         ("ip netns exec worker01 reboot", "only sysctl"),
         ("ip -n worker01 route add default via 192.168.1.1 dev eth0 metric 5", "'metric' is not understood"),
+        ("ip -n worker01 route add 10.9.0.0/16 nexthop dev eth0", "nexthop wants via"),
+        ("ip -n worker01 route add 10.9.0.0/16 nexthop via 192.168.1.1 weight 2", "'weight' is not understood"),
+        ("ip -n worker01 route add 10.9.0.0/16 nexthop via 172.16.0.1", "unreachable|invalid gateway"),
         ("tc -n worker01 qdisc add", "'tc' is not ip"),
         ("ip -n worker01 addr add", "missing at the end"),
     ],

@@ -140,16 +140,17 @@ def test_killing_the_owner_removes_its_lab():
 
 
 def test_a_lab_of_nobody_outlives_who_started_it(cli):
-    up = cli("lab", "up", "--name", "nobodys", "--workers", "1")
+    up = cli("lab", "up", "--name", "nobodys", "--workers", "1", "--announce", "bgp")
     assert up.returncode == 0, up.stderr
     line = up.stdout.splitlines()
     assert len(line) == 1 and line[0].startswith("export KUBECONFIG=")
     record = find_lab("nobodys")
     assert record and record.owner is None
     traces = Traces(record)
-    again = cli("lab", "up", "--name", "nobodys", "--workers", "1")
+    again = cli("lab", "up", "--name", "nobodys", "--workers", "1", "--announce", "bgp")
     assert again.returncode == 0 and again.stdout == up.stdout
-    other = cli("lab", "up", "--name", "nobodys", "--workers", "2")
+    assert record.spec["announce"] == "bgp"
+    other = cli("lab", "up", "--name", "nobodys", "--workers", "1")
     assert other.returncode == 2 and "other settings" in other.stderr
     assert "nobodys" in cli("lab", "list").stdout
     down = cli("lab", "down", "nobodys")
@@ -186,6 +187,7 @@ def test_a_taken_port_is_named_and_nothing_stays(cli):
         ({"proxy_mode": "userspace"}, "iptables"),
         ({"name": "../x"}, "name"),
         ({"kernel": "hurd"}, "root"),
+        ({"announce": "ospf"}, "l2, bgp"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_starts(settings, said):

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from srcip_nb.lab.proxy.vips import POOL_NAME, allocate, leader, pool_addresses
+from srcip_nb.lab.proxy.vips import POOL_NAME, allocate, bgp_nodes, leader, pool_addresses, route_text
+from srcip_nb.lab.topology import topology
 from tests.lab.proxy_objects import NODES, endpoint, endpoint_slice, node, service
 
 POOL = pool_addresses("192.168.1.56", "192.168.1.58")
@@ -174,3 +175,56 @@ def test_a_cordoned_node_may_lead():
 def test_other_services_endpoints_do_not_count():
     svc, other = balancer(), balancer("other")
     assert leader(VIP, WORKERS, svc, [endpoint_slice(other, *ON_BOTH)]) is None
+
+
+def announce(svc, *endpoints, nodes=NODES):
+    return bgp_nodes(nodes, svc, [endpoint_slice(svc, *endpoints)])
+
+
+def test_by_bgp_every_node_announces_under_cluster_and_those_with_an_endpoint_under_local():
+    local = balancer(externalTrafficPolicy="Local")
+    assert announce(balancer(), ON_BOTH[1], nodes=WORKERS) == ("worker01", "worker02")
+    assert announce(local, *ON_BOTH, nodes=WORKERS) == ("worker01", "worker02")
+    assert announce(local, ON_BOTH[1], nodes=WORKERS) == ("worker02",)
+
+
+@pytest.mark.parametrize("state", ["starting", "gone"])
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+def test_by_bgp_an_endpoint_that_does_not_serve_does_not_count(policy, state):
+    svc = balancer(externalTrafficPolicy=policy)
+    assert announce(svc) == announce(svc, endpoint("10.0.5.8", "worker01", state)) == ()
+    assert announce(svc, endpoint("10.0.5.8", "worker01", "terminating"), nodes=WORKERS[:1]) == ("worker01",)
+
+
+def test_by_bgp_an_endpoint_has_to_serve_in_every_slice_that_has_it():
+    svc = balancer(externalTrafficPolicy="Local")
+    pieces = [[ON_BOTH[0], ON_BOTH[1]], [endpoint("10.0.5.8", "worker01", "starting")]]
+    slices = [endpoint_slice(svc, *piece) for piece in pieces]
+    assert bgp_nodes(WORKERS, svc, slices) == bgp_nodes(WORKERS, svc, slices[::-1]) == ("worker02",)
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        node("worker01", "192.168.1.45", ready="Unknown"),
+        node("worker01", "192.168.1.45", **{"node.kubernetes.io/exclude-from-external-load-balancers": ""}),
+    ],
+)
+def test_by_bgp_a_node_that_is_not_fit_does_not_announce(unfit):
+    assert announce(balancer(), *ON_BOTH, nodes=[unfit, WORKERS[1]]) == ("worker02",)
+    assert announce(balancer(externalTrafficPolicy="Local"), ON_BOTH[0], nodes=[unfit, WORKERS[1]]) == ()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "text"),
+    [
+        (
+            ["worker01", "worker02"],
+            "ip -n router route replace 192.168.1.56/32 nexthop via 192.168.1.45 nexthop via 192.168.1.46\n",
+        ),
+        (["worker02"], "ip -n router route replace 192.168.1.56/32 nexthop via 192.168.1.46\n"),
+        ([], "ip -n router route del 192.168.1.56/32\n"),
+    ],
+)
+def test_the_routers_route(nodes, text):
+    assert route_text(topology(), VIP, nodes) == text

@@ -19,14 +19,15 @@ class Speakers:
     """Answers for an agent: remembers announcements, refuses on the hosts in `broken`."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, str, str]] = []
+        self.calls: list[tuple[str, str, str] | str] = []
         self.broken: set[str] = set()
 
     async def call(self, op, **arguments):
         await asyncio.sleep(0)
-        if arguments["host"] in self.broken:
-            raise LabError(f"there is no host {arguments['host']}")
-        self.calls.append((op, arguments["host"], arguments["address"]))
+        host = arguments.get("host", "router")
+        if host in self.broken:
+            raise LabError(f"there is no host {host}")
+        self.calls.append((op, host, arguments["address"]) if op != "configure" else arguments["text"])
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_the_leader_changes_with_the_policy_and_the_old_one_stops_first(store, s
     store.update("services", changed)
     sync(balancer)
     assert speakers.calls == [("withdraw", "worker01", "192.168.1.56"), ("announce", "worker02", "192.168.1.56")]
-    assert balancer.announced == {"192.168.1.56": "worker02"}
+    assert balancer.announced == {"192.168.1.56": ("worker02",)}
 
 
 def test_an_address_goes_silent_with_the_last_endpoint(store, speakers, balancer):
@@ -122,7 +123,7 @@ def test_a_node_that_is_not_ready_loses_its_addresses(store, speakers, balancer)
     sync(balancer)
     store.update("nodes", node("worker01", "192.168.1.45", ready="Unknown"), subresource="status")
     sync(balancer)
-    assert balancer.announced == {"192.168.1.56": "worker02"}
+    assert balancer.announced == {"192.168.1.56": ("worker02",)}
 
 
 def test_a_deleted_service_sets_its_address_free(store, speakers, balancer):
@@ -175,4 +176,73 @@ def test_an_announcement_that_fails_is_told_and_tried_again(store, speakers, bal
     assert balancer.announced == {} and "announceFailed" in [reason for reason, _ in told(store)]
     speakers.broken = set()
     sync(balancer)
-    assert balancer.announced == {"192.168.1.56": "worker01"}
+    assert balancer.announced == {"192.168.1.56": ("worker01",)}
+
+
+@pytest.fixture
+def by_bgp(store, speakers):
+    return LoadBalancer(store, speakers, topology(announce="bgp"), POOL)
+
+
+def set_policy(store, name, policy):
+    changed = store.get("services", "seminar", name)
+    changed["spec"]["externalTrafficPolicy"] = policy
+    store.update("services", changed)
+
+
+REPLACE = "ip -n router route replace 192.168.1.56/32"
+
+
+def test_by_bgp_the_route_follows_in_one_step_and_each_new_node_says_so(store, speakers, by_bgp):
+    svc = create(store, "webserver")
+    give_endpoints(store, svc, endpoint("10.0.30.88", "worker02"))
+    sync(by_bgp)
+    sync(by_bgp)
+    set_policy(store, "webserver", "Local")
+    sync(by_bgp)
+    give_endpoints(store, svc, endpoint("10.0.5.8", "worker01"))
+    sync(by_bgp)
+    give_endpoints(store, svc)
+    sync(by_bgp)
+    assert speakers.calls == [
+        f"{REPLACE} nexthop via 192.168.1.45 nexthop via 192.168.1.46\n",
+        f"{REPLACE} nexthop via 192.168.1.46\n",
+        f"{REPLACE} nexthop via 192.168.1.45\n",
+        "ip -n router route del 192.168.1.56/32\n",
+    ]
+    assert by_bgp.announced == {}
+    events = [event for event in store.list("events") if event["reason"] == "nodeAssigned"]
+    assert {(event["message"], event["count"], event["source"]["host"]) for event in events} == {
+        ('announcing from node "worker01" with protocol "bgp"', 2, "worker01"),
+        ('announcing from node "worker02" with protocol "bgp"', 1, "worker02"),
+    }
+
+
+def test_by_bgp_services_that_share_an_address_are_announced_by_the_nodes_of_each(store, speakers, by_bgp):
+    shared = {"metadata": {"annotations": {"metallb.io/allow-shared-ip": "x"}}}
+    one, two = create(store, "one"), create(store, "two")
+    for name, port in (("one", 80), ("two", 81)):
+        changed = store.get("services", "seminar", name)
+        changed["metadata"] |= shared["metadata"]
+        changed["spec"]["loadBalancerIP"] = "192.168.1.56"
+        changed["spec"]["ports"][0]["port"] = port
+        store.update("services", changed)
+    give_endpoints(store, one)
+    give_endpoints(store, two, endpoint("10.0.5.8", "worker01"))
+    sync(by_bgp)
+    assert by_bgp.announced == {"192.168.1.56": ("worker01", "worker02")}
+    assert {event["involvedObject"]["name"] for event in store.list("events") if event["reason"] == "nodeAssigned"} == {
+        "two"
+    }
+
+
+def test_by_bgp_a_route_that_fails_is_told_and_tried_again(store, speakers, by_bgp):
+    svc = create(store, "webserver")
+    give_endpoints(store, svc, endpoint("10.0.5.8", "worker01"))
+    speakers.broken = {"router"}
+    sync(by_bgp)
+    assert by_bgp.announced == {}
+    assert [reason for reason, _ in told(store)].count("announceFailed") == 2
+    speakers.broken = set()
+    sync(by_bgp)
+    assert by_bgp.announced == {"192.168.1.56": ("worker01", "worker02")}

@@ -54,7 +54,28 @@ def test_numbers_out_of_range(arguments):
         topology(**arguments)
 
 
+def test_by_bgp_the_pool_is_behind_the_router():
+    """All that differs from layer 2: clients' routes to the pool, and what the router needs to share it out."""
+    pool = ["192.168.1.56/29", "192.168.1.64/27", "192.168.1.96/28", "192.168.1.112/29", "192.168.1.120/31"]
+    l2, bgp = (topology_text(topology(announce=kind)).splitlines() for kind in topo.ANNOUNCE)
+    assert [line for line in bgp if line not in l2] == [
+        "ip netns exec router sysctl -q -w net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0",
+        "ip netns exec router sysctl -q -w net.ipv4.fib_multipath_hash_policy=1",
+        *(f"ip -n router route add unreachable {network}" for network in pool),
+        *(f"ip -n client route add {network} via 192.168.1.1 dev eth0" for network in pool),
+    ]
+    assert [line for line in l2 if line not in bgp] == []
+    # A device takes its settings from "default" when it is made.
+    assert [i for i, line in enumerate(bgp) if "redirects" in line] < [
+        i for i, line in enumerate(bgp) if "add br0" in line
+    ]
+    held = [address for network in topo.pool_networks() for address in ipaddress.ip_network(network)]
+    assert held == topo_vips()
+
+
 def test_unknown_names():
+    with pytest.raises(UsageError, match="l2, bgp"):
+        topology(announce="ospf")
     with pytest.raises(UsageError, match="calico, flannel, ptp"):
         topology(cni="weave")
     with pytest.raises(UsageError, match="router, master01, worker01, worker02, client"):

@@ -237,10 +237,11 @@ def _device(options: dict[str, str]) -> str:
 
 def _route(verb: str, words: Words, space: Space) -> None:
     kind, flags = _kind_and_flags(verb, netlink.RTM_NEWROUTE, netlink.RTM_DELROUTE)
-    is_blackhole = words.accept("blackhole")
+    type_ = next((kind for kind in netlink.ROUTE_TYPES if words.accept(kind)), "unicast")
     destination = words.next("the destination")
     network = ipaddress.IPv4Network("0.0.0.0/0" if destination == "default" else destination)
-    found = words.options(("via", "dev", "src", "scope"), ("onlink",))
+    hops = _next_hops(words)
+    found = {} if hops else words.options(("via", "dev", "src", "scope"), ("onlink",))
     if found.get("scope", "link") not in netlink.SCOPES:
         raise RequestError(f"scope {found['scope']!r} is not one of {', '.join(netlink.SCOPES)}")
     space.netlink.route(
@@ -253,11 +254,24 @@ def _route(verb: str, words: Words, space: Space) -> None:
         source=found.get("src", ""),
         scope=found.get("scope", ""),
         onlink="onlink" in found,
-        blackhole=is_blackhole,
+        type_=type_,
+        hops=hops,
     )
     if destination == "default":
         is_there = kind == netlink.RTM_NEWROUTE and "via" in found and "dev" in found
         space.default_route = (found["via"], found["dev"]) if is_there else None
+
+
+def _next_hops(words: Words) -> list[str]:
+    """Take `nexthop via ADDRESS` as often as it comes; all weigh the same."""
+    hops = []
+    while words.accept("nexthop"):
+        if not words.accept("via"):
+            raise RequestError("nexthop wants via ADDRESS")
+        hops.append(str(ipaddress.IPv4Address(words.next("the next hop's address"))))
+    if hops:
+        words.options(())
+    return hops
 
 
 def _neighbour(verb: str, words: Words, space: Space) -> None:

@@ -11,6 +11,7 @@ A request is ``{"id": 0, "url": "http://192.168.1.56/?request=0", "headers": {}}
 id             any     the request's
 sent_at        int     nanoseconds since 1970, just before the connection was asked for
 client_ip      str     the socket's own address; "" if it never got one
+client_port    int     the socket's own port; 0 if it never got one
 status         int     HTTP status; None without an answer
 error          str     "", "timeout", "refused", "reset", "unreachable", "closed" (before the answer was whole),
                        or the system's words
@@ -74,7 +75,10 @@ class Target:
 class Exchange:
     """One request on its way."""
 
-    __slots__ = ("client_ip", "data", "deadline", "error", "id", "request", "sent_at", "size", "socket", "started")
+    __slots__ = (
+        *("client_ip", "client_port", "data", "deadline", "error", "id", "request", "sent_at", "size", "socket"),
+        "started",
+    )
 
     def __init__(self, number: Any, request: bytes) -> None:
         self.id = number
@@ -82,7 +86,7 @@ class Exchange:
         self.data = bytearray()
         self.size: float = -1
         self.error = ""
-        self.client_ip = ""
+        self.client_ip, self.client_port = "", 0
         self.socket: socket.socket | None = None
         self.sent_at, self.started, self.deadline = 0, 0.0, 0.0
 
@@ -110,6 +114,7 @@ class Exchange:
             "id": self.id,
             "sent_at": self.sent_at,
             "client_ip": self.client_ip,
+            "client_port": self.client_port,
             "status": status,
             "error": self.error,
             "latency_ms": latency_ms,
@@ -221,7 +226,7 @@ class Visitor:
         exchange.socket = channel
         self._open[channel.fileno()] = exchange
         code = channel.connect_ex((address, target.port))
-        client_ip = channel.getsockname()[0]
+        client_ip, exchange.client_port = channel.getsockname()
         exchange.client_ip = "" if client_ip == "0.0.0.0" else client_ip
         if code == errno.EINPROGRESS:
             # Between namespaces the answer may come before connect has returned. The kernel then keeps an ICMP error as

@@ -31,7 +31,9 @@ _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
 _IFF_UP = 1
-_RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST, _RTN_BLACKHOLE = 254, 3, 1, 6
+_RT_TABLE_MAIN, _RTPROT_BOOT = 254, 3
+_RTA_MULTIPATH = 9
+ROUTE_TYPES = {"unicast": 1, "blackhole": 6, "unreachable": 7}
 SCOPES = {"global": 0, "link": 253, "host": 254}
 _RTNH_F_ONLINK = 4
 _NUD_NOARP, _NUD_PERMANENT, _NTF_SELF, _AF_BRIDGE = 0x40, 0x80, 2, 7
@@ -178,15 +180,24 @@ class Netlink:
         source: str = "",
         scope: str = "",
         onlink: bool = False,
-        blackhole: bool = False,
+        type_: str = "unicast",
+        hops: Sequence[str] = (),
     ) -> None:
-        """Add, replace or remove an IPv4 route of the main table; length 0 is the default route."""
-        number = SCOPES[scope] if scope else SCOPES["global" if via or blackhole else "link"]
-        type_ = _RTN_BLACKHOLE if blackhole else _RTN_UNICAST
+        """Add, replace or remove an IPv4 route of the main table; length 0 is the default route.
+
+        With several hops (addresses), the kernel chooses one for each packet or flow, as
+        net.ipv4.fib_multipath_hash_policy says.
+        """
+        is_onward = bool(via or hops or type_ != "unicast")
+        number = SCOPES[scope] if scope else SCOPES["global" if is_onward else "link"]
+        route_type = ROUTE_TYPES[type_]
         if kind == RTM_DELROUTE and not scope:
-            number, type_ = 255, _RTN_BLACKHOLE if blackhole else 0
-        hop = _RTNH_F_ONLINK if onlink else 0
-        body = struct.pack("=BBBBBBBBI", socket.AF_INET, length, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, number, type_, hop)
+            number, route_type = 255, 0 if type_ == "unicast" else route_type
+        body = struct.pack(
+            "=BBBBBBBBI",
+            *(socket.AF_INET, length, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, number, route_type),
+            _RTNH_F_ONLINK if onlink else 0,
+        )
         if length:
             body += attribute(1, socket.inet_aton(destination))
         if via:
@@ -195,6 +206,8 @@ class Netlink:
             body += attribute(4, self.index(device))
         if source:
             body += attribute(7, socket.inet_aton(source))
+        if hops:
+            body += attribute(_RTA_MULTIPATH, [_next_hop(hop) for hop in hops])
         self._call(kind, flags | NLM_F_ACK, body)
 
     def neighbour(self, kind: int, flags: int, device: str, address: str, mac: str) -> None:
@@ -209,6 +222,12 @@ class Netlink:
         body = struct.pack("=BBHiHBB", _AF_BRIDGE, 0, 0, self.index(device), state, _NTF_SELF, 0)
         body += attribute(2, _mac(mac)) + (attribute(1, socket.inet_aton(remote)) if remote else b"")
         self._call(kind, flags | NLM_F_ACK, body)
+
+
+def _next_hop(address: str) -> bytes:
+    """Pack a struct rtnexthop: length, flags, weight less 1, device (0: where the address is found), gateway."""
+    gateway = attribute(5, socket.inet_aton(address))
+    return struct.pack("=HBBi", 8 + len(gateway), 0, 0, 0) + gateway
 
 
 def _link(index: int = 0, flags: int = 0, change: int = 0) -> bytes:

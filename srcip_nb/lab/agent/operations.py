@@ -9,6 +9,7 @@
     announce host address | withdraw host address
     health host port status [headers] [body] [address] [path]   status null closes
     visit host requests [concurrency] [timeout] [rate]          events {done: [...]} -> {sent}
+    trace_begin host | trace_end host -> {messages, whole}      the kernel's own, base64, see tracelog.py
     stats -> {rss_kb, pss_kb, processes, namespaces} | ping
 
 A host is called by its name, a pod ``NAMESPACE/POD``. A program runs in a pod's first running container, or in the one
@@ -35,6 +36,7 @@ from .programs import Running, resize_terminal
 from .protocol import RequestError
 from .reactor import Reactor
 from .spaces import Space, Spaces, in_thread, mount_host_root
+from .tracelog import TraceLog
 from .uplink import Uplinks
 
 INLINE = ("ping", "input", "signal", "resize")
@@ -55,6 +57,7 @@ class Operations:
         self._announcements = Announcements(self._reactor)
         self._uplinks = Uplinks(self._reactor)
         self._health = HealthPorts(self._reactor)
+        self._traces: dict[str, TraceLog] = {}
         self._running: dict[Any, Running] = {}
         self._libc = ctypes.CDLL(None)
 
@@ -319,6 +322,19 @@ class Operations:
         except ValueError as error:
             raise RequestError(str(error)) from error
         return {"sent": sent}
+
+    def op_trace_begin(self, running: Running, host: str) -> None:
+        """Collect what the kernel tells about traced packets in a host."""
+        if host in self._traces:
+            raise RequestError(f"{host} is being traced already")
+        self._traces[host] = TraceLog(self._find(host))
+
+    def op_trace_end(self, running: Running, host: str) -> dict[str, Any]:
+        """Stop that, and hand over what was collected."""
+        if host not in self._traces:
+            raise RequestError(f"{host} is not being traced")
+        messages, is_whole = self._traces.pop(host).close()
+        return {"messages": [base64.b64encode(message).decode() for message in messages], "whole": is_whole}
 
     # -- about the agent itself ---------------------------------------------------------------------------------------
 

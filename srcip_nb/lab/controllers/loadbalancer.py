@@ -1,7 +1,9 @@
-"""MetalLB's part: addresses for LoadBalancer Services, each announced by one node.
+"""MetalLB's part: addresses for LoadBalancer Services, each announced by one node (layer 2) or by several (BGP).
 
     controller   status.loadBalancer.ingress and Event IPAllocated, or AllocationFailed
-    speaker      the leader's real ARP answers, and Event nodeAssigned; a new leader tells the LAN by a gratuitous ARP
+    speaker      layer2: the leader's real ARP answers; a new leader tells the LAN by a gratuitous ARP
+                 bgp:    the router's route to the address, with a next hop for each node that announces it
+                 either: Event nodeAssigned for each node that begins to announce
 
 What is decided is in proxy/vips.py; here it is carried out, and again whenever a Service, an EndpointSlice or a Node
 changes.
@@ -17,7 +19,16 @@ from srcip_nb.lab.controllers.events import record
 from srcip_nb.lab.controllers.objects import Object, copied
 from srcip_nb.lab.proxy.model import ServiceKey
 from srcip_nb.lab.proxy.node import CallsAgent
-from srcip_nb.lab.proxy.vips import Assignment, allocate, is_load_balancer, leader, pool_addresses, present_addresses
+from srcip_nb.lab.proxy.vips import (
+    Assignment,
+    allocate,
+    bgp_nodes,
+    is_load_balancer,
+    leader,
+    pool_addresses,
+    present_addresses,
+    route_text,
+)
 from srcip_nb.lab.topology import VIP_POOL
 
 if TYPE_CHECKING:
@@ -25,6 +36,11 @@ if TYPE_CHECKING:
     from srcip_nb.lab.topology import Topology
 
 CONTROLLER, SPEAKER = "metallb-controller", "metallb-speaker"
+
+PROTOCOLS = {"l2": "layer2", "bgp": "bgp"}  # MetalLB's words
+
+Wanted = dict[str, dict[str, list[Object]]]
+"""Address -> node that is to announce it -> for which Services."""
 
 RETRY_AFTER = 1.0
 """Seconds after which an announcement that failed is tried again."""
@@ -35,8 +51,8 @@ class LoadBalancer:
 
     Args:
         store: the API's objects.
-        agent: announces an address on a host.
-        topology: which hosts are nodes.
+        agent: announces an address on a host, changes the router's routes.
+        topology: which hosts are nodes, and how addresses are announced.
         pool: the addresses to give.
     """
 
@@ -45,15 +61,16 @@ class LoadBalancer:
     ) -> None:
         self._store = store
         self._agent = agent
+        self._topology = topology
         self._hosts = {host.name for host in topology.nodes}
         self._pool = pool
-        self._announced: dict[str, str] = {}
+        self._announced: dict[str, tuple[str, ...]] = {}
         self._told: dict[ServiceKey, str] = {}
         self._failed = False
 
     @property
-    def announced(self) -> dict[str, str]:
-        """Address -> the node that answers ARP for it now."""
+    def announced(self) -> dict[str, tuple[str, ...]]:
+        """Address -> the nodes that announce it now: the one that answers ARP, or the next hops of its route."""
         return dict(self._announced)
 
     async def run(self) -> None:
@@ -70,13 +87,11 @@ class LoadBalancer:
         """Do once what the state of the API asks for."""
         self._failed = False
         self._assign()
-        wanted = self._leaders()
-        for address, node in list(self._announced.items()):
-            if wanted.get(address, ("", {}))[0] != node:
-                await self._withdraw(address, node)
-        for address, (node, service) in wanted.items():
-            if address not in self._announced:
-                await self._announce(address, node, service)
+        wanted = self._wanted()
+        for address in [address for address in self._announced if address not in wanted]:
+            await self._change(address, {})
+        for address, nodes in wanted.items():
+            await self._change(address, nodes)
 
     # -- controller ----------------------------------------------------------------------------------------------------
 
@@ -125,38 +140,58 @@ class LoadBalancer:
 
     # -- speaker -------------------------------------------------------------------------------------------------------
 
-    def _leaders(self) -> dict[str, tuple[str, Object]]:
-        """Address -> the node that is to announce it, and the Service."""
+    def _wanted(self) -> Wanted:
+        """What the state of the API asks for."""
         nodes = [node for node in self._store.list("nodes") if node["metadata"]["name"] in self._hosts]
         slices = self._store.list("endpointslices")
-        wanted: dict[str, tuple[str, Object]] = {}
+        wanted: Wanted = {}
         for service in self._store.list("services"):
             for address in present_addresses(service) if is_load_balancer(service) else ():
-                # Services that share an address are announced by one node: the first one's leader.
-                node = leader(address, nodes, service, slices) if address in self._pool else None
-                if node is not None:
-                    wanted.setdefault(address, (node, service))
+                if address not in self._pool:
+                    continue
+                if self._topology.announce == "bgp":
+                    # Of Services that share an address, each is announced by its own nodes.
+                    for node in bgp_nodes(nodes, service, slices):
+                        wanted.setdefault(address, {}).setdefault(node, []).append(service)
+                elif address not in wanted and (led_by := leader(address, nodes, service, slices)):
+                    # Services that share an address are announced by one node: the first one's leader.
+                    wanted[address] = {led_by: [service]}
         return wanted
 
-    async def _withdraw(self, address: str, node: str) -> None:
-        try:
-            await self._agent.call("withdraw", host=node, address=address)
-        except LabError:
-            self._failed = True  # tried again; until then two nodes might answer, so no other node announces it
+    async def _change(self, address: str, wanted: dict[str, list[Object]]) -> None:
+        """Bring an address from the nodes that announce it to those that are to."""
+        before, after = self._announced.get(address, ()), tuple(sorted(wanted))
+        if before == after:
             return
-        del self._announced[address]
+        if self._topology.announce == "bgp":
+            steps = [("configure", {"text": route_text(self._topology, address, after)}, after)]
+        else:
+            steps = [("withdraw", {"host": node, "address": address}, ()) for node in before]
+            steps += [("announce", {"host": node, "address": address}, (node,)) for node in after]
+        for op, arguments, announced in steps:
+            try:
+                await self._agent.call(op, **arguments)
+            except LabError as error:
+                self._failed = True
+                # It is tried again; what could not be withdrawn is announced by no other, for two might answer.
+                if op != "withdraw":
+                    message = f'announcing {address} from node "{{node}}" failed: {error.cause}'
+                    self._tell("announceFailed", message, wanted, before, "Warning")
+                return
+            self._announced[address] = announced
+            if not announced:
+                del self._announced[address]
+        protocol = PROTOCOLS[self._topology.announce]
+        self._tell("nodeAssigned", f'announcing from node "{{node}}" with protocol "{protocol}"', wanted, before)
 
-    async def _announce(self, address: str, node: str, service: Object) -> None:
-        try:
-            await self._agent.call("announce", host=node, address=address)
-        except LabError as error:
-            self._failed = True
-            message = f'announcing {address} from node "{node}" failed: {error.cause}'
-            record(self._store, service, "announceFailed", message, "Warning", component=SPEAKER, host=node)
-            return
-        self._announced[address] = node
-        message = f'announcing from node "{node}" with protocol "layer2"'
-        record(self._store, service, "nodeAssigned", message, component=SPEAKER, host=node)
+    def _tell(
+        self, reason: str, message: str, wanted: dict[str, list[Object]], before: tuple[str, ...], kind: str = "Normal"
+    ) -> None:
+        """Write an Event for each Service from each node that had not announced its address before."""
+        for node in sorted(wanted.keys() - set(before)):
+            for service in wanted[node]:
+                words = message.replace("{node}", node)
+                record(self._store, service, reason, words, kind, component=SPEAKER, host=node)
 
 
 async def run_loadbalancer(store: Store, agent: CallsAgent, topology: Topology) -> None:

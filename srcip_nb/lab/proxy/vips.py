@@ -1,10 +1,16 @@
-"""Addresses of LoadBalancer Services as MetalLB gives and announces them in layer 2 mode; pure functions.
+"""Addresses of LoadBalancer Services as MetalLB gives and announces them; pure functions.
 
-    allocate()  which Service gets which address of the pool, or why none    metallb controller/service.go
-    leader()    which one node answers ARP for an address                    metallb speaker/layer2_controller.go
+    allocate()    which Service gets which address of the pool, or why none    metallb controller/service.go
+    leader()      layer 2: which one node answers ARP for an address           metallb speaker/layer2_controller.go
+    bgp_nodes()   BGP: which nodes tell the router of an address               metallb speaker/bgp_controller.go
+    route_text()  what the router makes of that
 
 The leader is the first eligible node by sha256("node#address"): every node finds the same without asking another. So
 one address has one entry node, and another address perhaps another.
+
+By BGP each eligible node announces the address for itself, and the router shares connections out to them: half each
+for two nodes, however many pods a node has. When the set of nodes changes, the router's hash changes too, and an open
+connection may find itself at another node.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from srcip_nb.lab.proxy.model import SERVICE_NAME_LABEL, ServiceKey, ipv4
+from srcip_nb.lab.topology import Topology
 
 POOL_NAME = "first-pool"
 EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
@@ -240,20 +247,64 @@ def leader(
     Returns:
         The node's name; None while no endpoint serves, or no node qualifies.
     """
+    serving = [endpoint for endpoint in _endpoints(service, slices) if _may_serve(endpoint)]
+    candidates = _eligible(nodes, service, serving)
+    return min(candidates, key=lambda name: hashlib.sha256(f"{name}#{vip}".encode()).digest(), default=None)
+
+
+def bgp_nodes(
+    nodes: Iterable[Mapping[str, Any]], service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """Choose the nodes that announce a Service's addresses by BGP.
+
+    An endpoint counts if it serves in every slice that has its address. A node that is not Ready has lost its session.
+
+    Args:
+        nodes: all Node objects.
+        service: whose addresses they are; under externalTrafficPolicy Local only nodes with an endpoint that serves
+            qualify, under Cluster every node.
+        slices: EndpointSlices, of any Services.
+
+    Returns:
+        The nodes' names in order; none while no endpoint serves, or no node qualifies.
+    """
+    endpoints = _endpoints(service, slices)
+    unfit = {address for endpoint in endpoints if not _may_serve(endpoint) for address in endpoint["addresses"]}
+    serving = [endpoint for endpoint in endpoints if not unfit.issuperset(endpoint["addresses"])]
+    return tuple(sorted(_eligible(nodes, service, serving)))
+
+
+def route_text(t: Topology, vip: str, nodes: Iterable[str]) -> str:
+    """Write the command by which the router shares an address out to nodes, all alike; to none: it drops its route.
+
+    Args:
+        t: the lab.
+        vip: the address.
+        nodes: names of the nodes that announce it.
+    """
+    hops = "".join(f" nexthop via {t.host(node).address}" for node in nodes)
+    return f"ip -n {t.router.name} route {'replace' if hops else 'del'} {vip}/32{hops}\n"
+
+
+def _endpoints(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     key = (service["metadata"]["namespace"], service["metadata"]["name"])
-    serving = [
+    return [
         endpoint
         for endpoint_slice in slices
         if (endpoint_slice["metadata"]["namespace"], _service_of(endpoint_slice)) == key
         for endpoint in endpoint_slice.get("endpoints") or ()
-        if _may_serve(endpoint)
     ]
+
+
+def _eligible(
+    nodes: Iterable[Mapping[str, Any]], service: Mapping[str, Any], serving: list[Mapping[str, Any]]
+) -> set[str]:
+    """Find the nodes that may announce a Service with these serving endpoints."""
     if not serving:
-        return None
+        return set()
     candidates = {node["metadata"]["name"] for node in nodes if may_announce(node)}
-    if service["spec"].get("externalTrafficPolicy") == "Local":
-        candidates &= {endpoint.get("nodeName") for endpoint in serving}
-    return min(candidates, key=lambda name: hashlib.sha256(f"{name}#{vip}".encode()).digest(), default=None)
+    is_local = service["spec"].get("externalTrafficPolicy") == "Local"
+    return candidates & {endpoint.get("nodeName") for endpoint in serving} if is_local else candidates
 
 
 def _service_of(endpoint_slice: Mapping[str, Any]) -> str:
