@@ -257,6 +257,9 @@ def _route(verb: str, words: Words, space: Space) -> None:
         type_=type_,
         hops=hops,
     )
+    if destination == "default":
+        is_there = kind == netlink.RTM_NEWROUTE and "via" in found and "dev" in found
+        space.default_route = (found["via"], found["dev"]) if is_there else None
 
 
 def _next_hops(words: Words) -> list[str]:

@@ -37,6 +37,7 @@ from .protocol import RequestError
 from .reactor import Reactor
 from .spaces import Space, Spaces, in_thread, mount_host_root
 from .tracelog import TraceLog
+from .uplink import Uplinks
 
 INLINE = ("ping", "input", "signal", "resize")
 
@@ -54,6 +55,7 @@ class Operations:
         self._pods: dict[str, Space] = {}
         self._containers = Containers(self._processes, self._reactor, send)
         self._announcements = Announcements(self._reactor)
+        self._uplinks = Uplinks(self._reactor)
         self._health = HealthPorts(self._reactor)
         self._traces: dict[str, TraceLog] = {}
         self._running: dict[Any, Running] = {}
@@ -87,6 +89,7 @@ class Operations:
             run_text(text, self._spaces, add)
         finally:
             self._spaces.write_hosts_file()
+            self._uplinks.look_after(self._spaces.hosts())
         return {"microseconds": int((time.monotonic() - started) * 1e6)}
 
     def _find(self, host: str) -> Space:

@@ -53,12 +53,14 @@ class Space:
         hostname: what hostname(1) says inside.
         netlink: its rtnetlink socket.
         addresses: what `ip addr add` gave it, in order.
+        default_route: gateway and device that `ip route add default` gave it.
     """
 
     def __init__(self, name: str, hostname: str, make_root: Callable[[], None], host: Space | None = None) -> None:
         self.name = name
         self.hostname = hostname
         self.addresses: list[str] = []
+        self.default_route: tuple[str, str] | None = None
         self._has_own_net = host is None
         syscalls.unshare(syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWNS)
         if host is None:
@@ -165,11 +167,15 @@ class Spaces:
         with self._lock:
             self._spaces.pop(self[name].name).close()
 
+    def hosts(self) -> list[Space]:
+        """All that are no pods."""
+        return [space for space in self._spaces.values() if "." not in space.name]
+
     def write_hosts_file(self) -> None:
         """Write /etc/hosts for all hosts: each name with its first address."""
         lines = ["127.0.0.1\tlocalhost"]
-        for space in self._spaces.values():
-            if space.addresses and "." not in space.name:
+        for space in self.hosts():
+            if space.addresses:
                 lines.append(f"{space.addresses[0]}\t{space.name}")
         with open(HOSTS_FILE, "w") as file:
             file.write("\n".join(lines) + "\n")

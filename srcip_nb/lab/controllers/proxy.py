@@ -18,6 +18,7 @@ moment, then the old ones go. ConfigMap kube-system/kube-proxy tells the mode, a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -43,8 +44,11 @@ BURST = 0.004
 RETRY_AFTER = 1.0
 """Seconds after which a node that could not be loaded is tried again."""
 
-LOOK_AFTER = 30.0
-"""Seconds between two looks whether somebody cleared the tables (kube-proxy's --iptables-sync-period)."""
+LOOK_AFTER = 5.0
+"""Seconds between two looks whether somebody cleared the tables (kube-proxy's --iptables-sync-period is 30)."""
+
+LOOK_SHARE = 0.02
+"""Share of the time that such looks may take: where there are many rules they are further apart."""
 
 COMPONENT = "kube-proxy"
 
@@ -181,11 +185,14 @@ class Proxy:
             await asyncio.sleep(BURST)
 
     async def _look_after(self) -> None:
+        took = 0.0
         while True:
-            await asyncio.sleep(LOOK_AFTER)
+            await asyncio.sleep(max(LOOK_AFTER, took / LOOK_SHARE))
+            begun = time.monotonic()
             for it in list(self._on_node.values()):
                 if not it.error and not await it.proxy.is_whole():
                     self._due.set()
+            took = time.monotonic() - begun
 
     async def sync(self) -> None:
         """Bring every node to the state that the API has now; one that fails does not hold up the others."""

@@ -123,12 +123,16 @@ class IptablesNode:
         return await self._load(old, wanted)
 
     async def is_whole(self) -> bool:
-        """Is the canary chain still there? As kube-proxy: whoever clears the tables removes it too."""
-        argv = ["iptables-legacy", "-w", "-t", "mangle", "-S", "KUBE-PROXY-CANARY"]
-        result = await self._agent.call("exec", host=self.node.name, argv=argv, timeout=LOAD_TIMEOUT)
-        if result["code"]:
+        """Is every rule still there? kube-proxy's canary chain would outlive an `iptables -F`, so all of it is read."""
+        wanted = self._loaded
+        try:
+            differs = wanted is not None and bool(changes(await self._present(), wanted))
+        except LabError:
+            differs = True  # what is wrong is for the next sync to tell
+        is_whole = not differs or self._loaded is not wanted  # loaded anew meanwhile: what was read is out of date
+        if not is_whole:
             self._loaded = None
-        return bool(result["code"] == 0)
+        return is_whole
 
     async def remove(self) -> None:
         """Take away every KUBE- chain and every rule that leads into one."""
