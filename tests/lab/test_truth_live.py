@@ -187,7 +187,8 @@ def test_what_was_answered_there_is_answered_here_by_the_same_pods_with_the_same
             for row in (table[key] for table in tables)
         )
         missed_by_chance = here[0] < other[0] and here[2] == other[2]
-        if asked.seen(key) != (other if missed_by_chance else here):
+        # What the record missed by chance may be missed here by the same chance.
+        if asked.seen(key) not in ([here, other] if missed_by_chance else [here]):
             differing.append((key, asked.seen(key), here))
     assert differing == []
 
