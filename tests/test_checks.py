@@ -10,7 +10,7 @@ from srcip_nb import checks, notebook
 from srcip_nb.errors import UsageError
 from srcip_nb.exercises import ANSWERS, exercise
 from srcip_nb.notebook import CheckFailed, Prediction, begin, done, manifest, predict
-from srcip_nb.text import EN
+from srcip_nb.text import words
 from tests.lesson_frames import cluster_run, frame, local_run, timeout_run
 
 
@@ -161,7 +161,7 @@ def test_html_is_escaped():
 
 
 def test_exercises_are_open_right_or_wrong():
-    assert set(ANSWERS) == {key.removeprefix("exercise.") for key in EN if key.startswith("exercise.")}
+    assert set(ANSWERS) == {key.removeprefix("exercise.") for key in words("en") if key.startswith("exercise.")}
     seen = cluster_run()
     assert exercise("02.1", ..., seen).state == "open"
     assert exercise("02.1", 8, seen)

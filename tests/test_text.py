@@ -7,13 +7,20 @@ from pathlib import Path
 import pytest
 
 from srcip_nb.errors import UsageError
-from srcip_nb.text import EN, JA, language, t
+from srcip_nb.text import language, t, words
 
+EN, JA = words("en"), words("ja")
 PACKAGE = Path(__file__).parent.parent / "srcip_nb"
 
 
 def fields(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_no_key_stands_twice(lang):
+    keys = re.findall(r"^([\w.-]+): ", (PACKAGE / f"words/{lang}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(keys) == len(set(keys)) == len(words(lang))
 
 
 def test_both_languages_have_the_same_keys():

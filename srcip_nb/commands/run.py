@@ -1,0 +1,47 @@
+"""``srcip-nb run``: the course, executed and judged."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from srcip_nb.commands.status import DOES_NOT_HOLD, HOLDS
+from srcip_nb.errors import UsageError
+
+
+def add_to(commands: Any) -> None:
+    """Make ``srcip-nb run`` known."""
+    run = commands.add_parser("run", help="execute the notebooks and say which passed")
+    run.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", type=Path)
+    run.add_argument("--context", help="a kubeconfig context; a lab is started if left out")
+    run.add_argument("--lang", choices=("en", "ja"))
+    run.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    run.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
+    run.add_argument("--junit", type=Path, metavar="F")
+    run.set_defaults(function=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import yaml
+
+    from srcip_nb.run import PASSED, junit, run, verdict_table
+
+    try:
+        parameters = {name: yaml.safe_load(value) for name, value in arguments.parameters}
+    except yaml.YAMLError as error:
+        raise UsageError(f"a value of -p is not YAML: {error}", "Put quotes around it: -p NAME '\"VALUE\"'") from error
+    if arguments.junit and not arguments.junit.parent.is_dir():
+        raise UsageError(f"there is no folder {arguments.junit.parent}", "Make it, or name another for --junit.")
+    context = arguments.context or os.environ.get("SRCIP_CONTEXT") or None
+    verdicts = run(arguments.notebooks, context, arguments.lang, parameters, arguments.out, progress=True)
+    from srcip_nb.handout import handout  # only now: the lab starts before what takes long to import
+
+    pages = handout([verdict.output for verdict in verdicts], arguments.out)
+    if arguments.junit:
+        arguments.junit.write_text(junit(verdicts))
+    print(verdict_table(verdicts))
+    print(f"handout: {', '.join(map(str, pages)) or 'none'}", file=sys.stderr)
+    return HOLDS if verdicts and all(v.verdict == PASSED for v in verdicts) else DOES_NOT_HOLD
