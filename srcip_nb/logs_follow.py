@@ -180,6 +180,20 @@ class Follower:
                     "Did the requests reach a pod? Look at the pods: cluster.pods()",
                 )
 
+    def take(self) -> list[Batch]:
+        """The lines that came since they were last taken or asked for, as they were read; they are kept no longer.
+
+        For whoever follows for hours: what is taken is in no ``rows()`` after that.
+
+        Raises:
+            ClusterError: as for ``rows``.
+        """
+        if self._fatal is not None:
+            raise self._fatal
+        with self._news:
+            batches, self._batches = self._batches, []
+        return batches
+
     def _more_than(self, seen: int, end: float) -> bool:
         """Wait until there are more lines than that, or an error to raise; False if that will not be."""
         with self._news:

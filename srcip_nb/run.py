@@ -68,7 +68,9 @@ def notebooks_dir() -> Path:
 
 def course(lang: str | None = None) -> list[Path]:
     """The course's notebooks in order, of one language or of all."""
-    return [path for one in ([lang] if lang else LANGUAGES) for path in sorted((notebooks_dir() / one).glob("*.ipynb"))]
+    return [
+        path for one in ([lang] if lang else LANGUAGES) for path in sorted((notebooks_dir() / one).glob("[0-9]*.ipynb"))
+    ]
 
 
 def run(
