@@ -125,8 +125,8 @@ class Dashboard:
     def send(self) -> None:
         """Send requests until ``stop``."""
         self.last_error = None
+        self.panel.say(t("dash.sending", rate=self.setting.rate))  # first: an error of the threads is said after it
         self.traffic.start()
-        self.panel.say(t("dash.sending", rate=self.setting.rate))
         self.render()
 
     def stop(self) -> None:
@@ -230,8 +230,8 @@ class Dashboard:
     def _news(self) -> None:
         error = self.traffic.error
         if error is not None and error is not self.last_error:
-            self.last_error = error
             self.panel.say_html(error_html(error))
+            self.last_error = error
         if self._worker is None and not self._wanted:  # somebody else may have changed it, with kubectl
             self.panel.show(self.setting)
         self.render()

@@ -23,7 +23,7 @@ KEPT = "#00664B"  # Okabe and Ito's bluish green, darker: 6.6:1 on white
 GREY = "#5A5A5A"
 FONT = "system-ui, 'DejaVu Sans', 'Noto Sans CJK JP', 'Noto Sans JP', IPAexGothic, sans-serif"
 MOST_NODES = 4
-_IDLE, _HIGHEST = 36.0, 140.0
+_IDLE, _HIGHEST = 36.0, 136.0
 MOST_CLIENTS = 4
 _CLIENT, _FRAME, _RULES, _PODS = (4, 130), (250, 716), (268, 436), (476, 706)
 _GAP, _TITLE = 8, 27
@@ -155,11 +155,13 @@ def _pod_boxes(pods: list[Pod], top: float, height: float) -> list[tuple[Pod, tu
     """Where a node's pods stand: one column, two where there are more than fit."""
     room = max(1, int((height - _TITLE) // (_POD_HEIGHT + 3)))
     columns = 1 if len(pods) <= room else 2
+    rows = -(-min(len(pods), room * columns) // columns)
+    first = top + _TITLE + max(0.0, (height - _TITLE - rows * (_POD_HEIGHT + 3)) / 2 - 2)
     width = (_PODS[1] - _PODS[0] - 6 * (columns - 1)) / columns
     found = []
     for at, pod in enumerate(pods[: room * columns]):
         x = _PODS[0] + (at % columns) * (width + 6)
-        y = top + _TITLE + (at // columns) * (_POD_HEIGHT + 3)
+        y = first + (at // columns) * (_POD_HEIGHT + 3)
         found.append((pod, (x, y, width, float(_POD_HEIGHT))))
     return found
 
@@ -170,7 +172,7 @@ def _pod(pod: Pod, box: tuple[float, float, float, float], path: Path | None) ->
     name = f"…{pod.name.rsplit('-', 1)[-1]}"
     first = name if width < 150 else f"{t('dash.pod')} {name}  {pod.address}"
     if pod.state != "ready":
-        first += f" ({t('dash.' + pod.state)})"
+        first += f" ({t(f'dash.{pod.state}')})"
     second = t("dash.sees", source=path.source_ip) if path is not None and has_answered else ""
     line = y + (height / 2 + 5 if not second else 13)
     parts = [
@@ -218,7 +220,8 @@ def _way(
     if path.client in clients:
         start = clients[path.client]
         parts.append(_curve(_CLIENT[1], start, _RULES[0], middle))
-        parts.append(_label(_CLIENT[1] + 5, start - 22, path.target))
+        below_the_line = 18 if middle < start else -22
+        parts.append(_label(_CLIENT[1] + 5, start + below_the_line, path.target))
     elif path.client in boxes:  # a pod asks: by its own node's rules
         x, y, _w, pod_height = boxes[path.client]
         parts.append(_arrow(x, y + pod_height - 6, _RULES[1], middle + 14))

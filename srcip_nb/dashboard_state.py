@@ -35,7 +35,7 @@ FIELDS = {
 
 def label(name: str) -> str:
     """What a field of a setting is called: by Kubernetes' own word, or in the reader's language."""
-    return FIELDS.get(name) or t("dash." + name)
+    return FIELDS.get(name) or t(f"dash.{name}")
 
 
 @dataclass(frozen=True)

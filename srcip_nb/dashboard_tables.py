@@ -142,7 +142,8 @@ def _bar(number: int, total: int, colour: str, *, is_before: bool) -> str:
 
 def expected_and_observed(found: Comparison, view: View) -> str:
     """The verdict in a word and a mark, and for each pod what it should see and what it saw."""
-    words = f"{MARKS.get(found.verdict, '–')} {t('dash.verdict.' + KEYS.get(found.verdict, 'nothing'))}"
+    key = KEYS.get(found.verdict, "nothing")
+    words = f"{MARKS.get(found.verdict, '–')} {t(f'dash.verdict.{key}')}"
     lines = []
     if found.rows:
         heads = (t("dash.pod"), t("dash.expected"), t("dash.observed"))
@@ -157,7 +158,7 @@ def expected_and_observed(found: Comparison, view: View) -> str:
         lines.append(f'<tr><th scope="row" style="{_CELL};font-weight:400">{escape(name)}</th>{cells}</tr>')
     notes = [found.words] if found.words else []
     if found.expected is not None and not found.rows:
-        notes.append(t("dash.outcome", outcome=t("dash.outcome." + found.expected.outcome)))
+        notes.append(t("dash.outcome", outcome=t(f"dash.outcome.{found.expected.outcome}")))
     told = "".join(f"<div>{escape(note)}</div>" for note in notes)
     return (
         f'<section aria-label="{escape(t("dash.verdict"), quote=True)}"><b>{escape(t("dash.verdict"))}</b> '
