@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser.conftest import ROOT, serving
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 CLIENT, TOKEN = "192.168.1.122", "browser"
 WORDS = {
