@@ -49,6 +49,11 @@ def open_notebook(browser, url: str, lang: str):
     return page
 
 
+def choice(board, value: str):
+    """The button of that value; its accessible name has the dot before it, filled or not."""
+    return board.locator(f"button:text-is('{value}')")
+
+
 def row_of(board, address: str):
     return board.locator(".srcip-counts tr", has=board.page.get_by_role("rowheader", name=address, exact=True))
 
@@ -64,11 +69,11 @@ def test_local_send_and_the_clients_address_appears(jupyterlab, browser, screens
     page.wait_for_selector(".srcip-counts tr:has-text('192.168.1.45')")  # under Cluster: the node's address
     assert words["sending"] in board.inner_text()
 
-    local = board.get_by_role("button", name="Local", exact=True).first
+    local = choice(board, "Local").first
     if lang == "en":
         local.click()
     else:  # the same by keys: to the button before it, on to it, and press
-        board.get_by_role("button", name="Cluster", exact=True).first.focus()
+        choice(board, "Cluster").first.focus()
         page.keyboard.press("Tab")
         page.keyboard.press("Space")
     page.wait_for_selector(f".srcip-counts tr:has-text('{CLIENT}')")
@@ -87,7 +92,7 @@ def test_local_send_and_the_clients_address_appears(jupyterlab, browser, screens
     board.get_by_role("button", name=words["stop"]).focus()
     page.keyboard.press("Space")
     page.wait_for_selector(f".srcip-dashboard [role=status]:has-text('{words['stopped']}')")
-    board.get_by_role("button", name="Cluster", exact=True).first.click()  # as the next one finds it
+    choice(board, "Cluster").first.click()  # as the next one finds it
     page.wait_for_selector(".srcip-dashboard [role=status]:has-text('Local → Cluster')")
     page.close()
 
@@ -109,7 +114,7 @@ def test_every_control_has_a_label_and_is_reached_by_tab(jupyterlab, browser):
         page.keyboard.press("Tab")
     assert reached == set(range(controls.count()))
     # what cannot be asked from there is an error in the panel, with its remedy
-    board.get_by_role("button", name="ClusterIP", exact=True).click()
+    choice(board, "ClusterIP").click()
     board.get_by_role("button", name="Send").click()
     alert = page.wait_for_selector(".srcip-dashboard [role=alert]")
     assert "ClusterIP cannot be asked from there" in alert.inner_text()
