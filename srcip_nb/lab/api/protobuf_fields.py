@@ -3,7 +3,8 @@
 A line is a message and its fields in order of their numbers, which count up from 1; "17:managedFields" jumps to 17. A
 name with a star is a message whose fields stand, in JSON, among its parent's. What is not here is refused.
 
-Source: k8s.io/api core/v1, apps/v1, authentication/v1, authorization/v1 and k8s.io/apimachinery meta/v1 generated.proto; numbers never change once given.
+Source: k8s.io/api core/v1, apps/v1, authentication/v1, authorization/v1 and k8s.io/apimachinery meta/v1
+generated.proto; numbers never change once given.
 """
 
 from __future__ import annotations
