@@ -96,13 +96,18 @@ def marked(body: dict[str, Any], run: str, live: dict[str, Any] | None = None) -
 
 
 def with_image(body: dict[str, Any], image: str) -> dict[str, Any]:
-    """An object whose containers of the course's image run another one; "" changes nothing."""
+    """An object whose containers of the course's image run another one; "" changes nothing.
+
+    The pull policy is said as well: of ``nginx:latest`` the API server made it Always when a Deployment was created,
+    and that stays when the image alone is changed.
+    """
     if not image:
         return body
     found = copy.deepcopy(body)
     for container in _containers(found):
         if container.get("image") in COURSE_IMAGES:
             container["image"] = image
+            container.setdefault("imagePullPolicy", "IfNotPresent")
     return found
 
 
