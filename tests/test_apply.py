@@ -135,7 +135,7 @@ class Store:
         changed = before is None or before.get("sent") != sent
         self.version += changed
         version = str(self.version) if changed else before["metadata"]["resourceVersion"]
-        self.objects[path] = {"metadata": {**sent["metadata"], "resourceVersion": version}, "sent": sent}
+        self.objects[path] = {**sent, "metadata": {**sent["metadata"], "resourceVersion": version}, "sent": sent}
         return (201 if before is None else 200), self.objects[path]
 
     def delete(self, path):
