@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from srcip_nb.addresses import addresses, canonical, own_address
+from srcip_nb.addresses import THIS_MACHINE, addresses, canonical, own_address
 from srcip_nb.cluster import SERVICE
 from srcip_nb.dataplane import NONE, DataPlane, Fact
 from srcip_nb.dataplane_balancer import announcing
@@ -25,10 +25,9 @@ from srcip_nb.dataplane_seen import Object, Seen, where
 from srcip_nb.doctor import MISSING, OK, UNKNOWN, WITHOUT, Finding
 from srcip_nb.errors import ClusterError, SrcipError
 from srcip_nb.host_probe import Told, ask_nodes
-from srcip_nb.nat import measure_way, nat_key
+from srcip_nb.nat import found_words, measure_way
 from srcip_nb.rest import ApiAnswerError
 from srcip_nb.rollout import service_address
-from srcip_nb.text import t
 from srcip_nb.traffic import EXCLUDE_LABEL, internal_ip, is_ready
 
 if TYPE_CHECKING:
@@ -186,8 +185,7 @@ def _arrived(told: Told, nodes: list[str]) -> Finding:
         owns = ", ".join(dict.fromkeys(own for own, _ in told.arrived))
         return Finding(OK, what, f"{owns} arrives at the nodes unchanged", evidence=evidence)
     own, there = changed[0]
-    words = t("nat.found", own=own, seen=there, name=t(nat_key(there, nodes)))
-    return Finding(WITHOUT, what, words, evidence=evidence)
+    return Finding(WITHOUT, what, found_words(THIS_MACHINE, own, there, nodes), evidence=evidence)
 
 
 def permissions(cluster: Cluster) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Is the address of this machine's socket the one that the cluster sees? Or does a NAT stand in between, and which?
+"""Is the address of a client's socket the one that the cluster sees? Or does a NAT stand in between, and which?
 
     this machine                     NAT                                node          pod
     socket 192.168.65.3   -->   Docker Desktop, VPN, router   -->   ...   -->   logs 172.18.0.1
@@ -12,11 +12,14 @@ something between the two has put it there. Under Cluster the nodes put theirs, 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from srcip_nb.addresses import THIS_MACHINE, canonical
+from srcip_nb.addresses import canonical
+from srcip_nb.cluster import SERVICE
 from srcip_nb.errors import ClusterError
+from srcip_nb.rollout import service_address
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -41,10 +44,10 @@ _BRIDGES = ipaddress.ip_network("172.16.0.0/12")
 
 @dataclass(frozen=True)
 class Way:
-    """What became of this machine's address on the way to a pod.
+    """What became of a client's address on the way to a pod.
 
     Attributes:
-        own: its sockets' address.
+        own: the address of its sockets.
         seen: what the pods logged.
         survives: whether the two are equal.
         is_nat: whether the address seen is nobody's in the cluster.
@@ -61,7 +64,7 @@ class Way:
 
 
 def way_of(frame: pd.DataFrame, book: pd.DataFrame, *, ip_mode: str = "") -> Way | None:
-    """Conclude from a run what became of this machine's address; None where the run cannot tell.
+    """Conclude from a run what became of the client's address; None where the run cannot tell.
 
     Args:
         frame: of ``visit``.
@@ -69,12 +72,15 @@ def way_of(frame: pd.DataFrame, book: pd.DataFrame, *, ip_mode: str = "") -> Way
         ip_mode: the ipMode of the address that was asked; a proxy there is no NAT of this machine's network.
 
     Returns:
-        None unless the requests started on this machine, under externalTrafficPolicy Local, and all that were answered
-        arrived with one and the same address.
+        None unless the requests started on one host outside the cluster, under externalTrafficPolicy Local, and all
+        that were answered arrived with one and the same address.
     """
     if ip_mode == "Proxy" or frame.empty:
         return None
-    mine = frame[(frame["client"] == THIS_MACHINE) & (frame["policy"] == "Local") & frame["source_ip"].notna()]
+    client = str(frame["client"].iloc[0])
+    is_outside = client in set(book.loc[book["kind"] == "client", "owner"])
+    is_mine = (frame["client"] == client) & (frame["policy"] == "Local")
+    mine = frame[is_mine & frame["source_ip"].notna()] if is_outside else frame[:0]
     sources = {canonical(str(address)) for address in mine["source_ip"]}
     owns = {canonical(str(address)) for address in mine["client_ip"].dropna()}
     if len(mine) < len(frame[frame["status"].notna()]) or len(sources) != 1 or len(owns) != 1:
@@ -82,12 +88,33 @@ def way_of(frame: pd.DataFrame, book: pd.DataFrame, *, ip_mode: str = "") -> Way
     own, seen = owns.pop(), sources.pop()
     evidence = t("nat.evidence", count=len(mine), own=own, seen=seen)
     if own == seen:
-        return Way(own, seen, True, False, t("nat.survives", own=own), evidence)
+        return Way(own, seen, True, False, t("nat.survives", client=client, own=own), evidence)
     line = book[book["address"] == seen]
     if not line.empty:
-        return Way(own, seen, False, False, t("nat.owned", own=own, seen=seen, reason=line.iloc[0]["reason"]), evidence)
+        words = t("nat.owned", client=client, own=own, seen=seen, reason=line.iloc[0]["reason"])
+        return Way(own, seen, False, False, words, evidence)
     nodes = list(book.loc[book["kind"] == "node", "address"])
-    return Way(own, seen, False, True, t("nat.found", own=own, seen=seen, name=t(nat_key(seen, nodes))), evidence)
+    return Way(own, seen, False, True, found_words(client, own, seen, nodes), evidence)
+
+
+def found_words(client: str, own: str, seen: str, nodes: list[str]) -> str:
+    """The sentence that names a NAT: ``client``'s address ``own`` arrives as ``seen``; ``nodes``: their addresses."""
+    return t("nat.found", client=client, own=own, seen=seen, name=t(nat_key(seen, nodes)))
+
+
+def nat_words(frame: pd.DataFrame, book: pd.DataFrame, service: dict[str, Any], targets: Sequence[str]) -> str:
+    """The NAT that a run met between its client and the cluster, in words; "" where it met none or cannot tell.
+
+    Args:
+        frame: of the run.
+        book: of ``addresses``.
+        service: the Service that was asked.
+        targets: the host:port each request went to, in turn.
+    """
+    vip = service_address(service)
+    is_vip = bool(vip) and any(target.startswith((f"{vip}:", f"[{vip}]:")) for target in targets)
+    way = way_of(frame, book, ip_mode=ip_mode_of(service) if is_vip else "")
+    return way.words if way is not None and way.is_nat else ""
 
 
 def nat_key(seen: str, nodes: list[str]) -> str:
@@ -115,8 +142,6 @@ def measure_way(cluster: Cluster, book: pd.DataFrame) -> Way:
     Raises:
         ClusterError: none was answered, or they do not tell.
     """
-    from srcip_nb.cluster import SERVICE
-    from srcip_nb.rollout import service_address
     from srcip_nb.traffic import visit
 
     service = cluster.get("services", SERVICE)
@@ -133,9 +158,7 @@ def measure_way(cluster: Cluster, book: pd.DataFrame) -> Way:
     return way
 
 
-def ip_mode_of(service: dict[str, object]) -> str:
+def ip_mode_of(service: dict[str, Any]) -> str:
     """The ipMode of a Service's external address, "" where it is not set."""
-    status = service.get("status")
-    balancer = status.get("loadBalancer") if isinstance(status, dict) else None
-    ingress = (balancer or {}).get("ingress") or []
+    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
     return str(ingress[0].get("ipMode") or "") if ingress else ""
