@@ -33,7 +33,10 @@ from srcip_nb.traffic import EXCLUDE_LABEL, internal_ip, is_ready
 if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster
 
-_REVIEW = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+_REVIEWS = {
+    "SelfSubjectAccessReview": {"resourceAttributes": {"verb": "list", "resource": "nodes"}},
+    "SelfSubjectRulesReview": {"namespace": "default"},
+}
 
 _WORDS = {
     "proxy": "who carries out Services",
@@ -190,13 +193,14 @@ def _arrived(told: Told, nodes: list[str]) -> Finding:
 
 def permissions(cluster: Cluster) -> list[Finding]:
     """What these credentials may do, feature by feature, by the API server's own word (SelfSubjectAccessReview)."""
-    from srcip_nb.permissions import FEATURES, REVIEWS, grant_command, missing_permissions, permissions_of
+    from srcip_nb.permissions import FEATURES, REVIEWS, grant_command, in_words, missing_permissions, permissions_of
 
-    spec = {"resourceAttributes": {"verb": "list", "resource": "nodes"}}
-    try:  # an API that answers no such question must not look like one that allows everything
-        cluster.request("POST", f"{REVIEWS}/selfsubjectaccessreviews", {"spec": spec, **_REVIEW})
-    except ApiAnswerError as error:
-        return [Finding(UNKNOWN, "permissions", "not known", evidence=f"SelfSubjectAccessReview: {error.cause}")]
+    for kind, spec in _REVIEWS.items():  # an API that answers none must not look like one that allows everything
+        try:
+            body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
+            cluster.request("POST", f"{REVIEWS}/{kind.lower()}s", body)
+        except ApiAnswerError as error:
+            return [Finding(UNKNOWN, "permissions", "not known", evidence=f"{kind}: {error.cause}")]
     found = []
     for feature in FEATURES:
         needed = permissions_of([feature], cluster.namespace)
@@ -205,9 +209,9 @@ def permissions(cluster: Cluster) -> list[Finding]:
         except ClusterError as error:
             found.append(Finding(UNKNOWN, f"permissions: {feature}", "not known", evidence=error.cause))
             continue
-        evidence = f"{len(needed)} permissions asked of the API server"
+        evidence = f"{', '.join(_REVIEWS)}: {len(needed)} permissions"
         if missing:
-            words = "; ".join(str(permission) for permission in missing)
+            words = in_words(missing)
             state = MISSING if feature == "lessons" else WITHOUT
             remedy = grant_command(cluster.namespace, "")
             found.append(Finding(state, f"permissions: {feature}", f"not allowed: {words}", remedy, evidence))
