@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 
 from srcip_nb.lab.kernel.root import NEEDED, PATH, UNSHARE, can_run_root
 
-OK, MISSING, WITHOUT = "ok", "missing", "without"
+OK, MISSING, WITHOUT, UNKNOWN = "ok", "missing", "without", "unknown"
 TRIAL_WITHIN = 20.0  # seconds
 
 _TRIAL_SHELL = ("--mount", "sh", "-ec")
@@ -35,16 +35,18 @@ class Finding:
     """One thing looked at.
 
     Attributes:
-        state: ``ok``, ``missing`` (a lab needs it) or ``without`` (it does without).
+        state: ``ok``, ``missing`` (a lab needs it), ``without`` (it does without) or ``unknown`` (of a cluster).
         what: its name.
         words: its version, or what it is for, or why it does not work.
         remedy: what to type to get it; "" where nothing is to be done or can be.
+        evidence: what said so, where that is not plain from the words.
     """
 
     state: str
     what: str
     words: str
     remedy: str = ""
+    evidence: str = ""
 
 
 @dataclass(frozen=True)
