@@ -37,7 +37,7 @@ STOP_WITHIN = 2.0  # seconds that closing waits for its threads
 HOPELESS = (401, 403)  # refusals that trying again does not mend
 PATIENCE = 10.0  # seconds that such refusals are borne where lines were read before
 KEPT = 1000  # errors that are remembered
-LOOK_UP = 0.5  # seconds after which a wait without end looks up, so that Ctrl-C is heard on every system
+LOOK_UP = 0.5  # seconds after which a wait without end looks up
 
 
 def follow(cluster: Cluster, pods: str = DEFAULT_PODS, **query: Any) -> Follower:
@@ -183,7 +183,8 @@ class Follower:
                 costs the API's patience and not this machine's memory.
 
         Yields:
-            What came since the last time, at least one batch; ends when the follower is closed and all was given.
+            What came since the last time; nothing, now and then, while nothing comes. Ends when the follower is
+            closed and all was given.
 
         Raises:
             ClusterError: as for ``rows``.
@@ -198,10 +199,12 @@ class Follower:
                 self._news.notify_all()
             if batches:
                 yield batches
-            elif self._fatal is not None:
+                continue
+            if self._fatal is not None:
                 raise self._fatal
-            elif self.closed.is_set():
+            if self.closed.is_set():
                 return
+            yield []
 
     def _taken(self) -> list[Batch]:
         batches, self._batches, self._waiting = self._batches, [], 0

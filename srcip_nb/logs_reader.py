@@ -155,7 +155,6 @@ class Reader:
         """Read what there is, and of a container that runs what comes; returns how many lines, and if that was all."""
         follows = one.is_running and not previous
         count, begun = 0, b""
-        self._is_broken = True
         try:
             query = {
                 "container": one.name,
@@ -178,12 +177,13 @@ class Reader:
                 if previous:
                     self._lost("the log of the start before is gone")
                 return count, previous  # a log that is no longer there has no more lines
+            self._is_broken = True
             self._owner.note(error)
             return count, False
         except BrokenOffError as error:
             is_idle = follows and error.is_timeout
-            self._is_broken = not is_idle
             if not is_idle:
+                self._is_broken = True
                 self._owner.note(error)
             return count, False
         finally:
