@@ -12,7 +12,6 @@ Everything is deleted again.
 from __future__ import annotations
 
 import contextlib
-import secrets
 import time
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN, Observation, judge
 from srcip_nb.matrix_ask import Row, Run
 from srcip_nb.matrix_build import build
 from srcip_nb.matrix_cases import Question, choose_place, questions
+from srcip_nb.permissions import matrix_namespace, require_feature
 from srcip_nb.progress import Progress
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def matrix(
     """Build every case, ask it, and return expected beside observed.
 
     Args:
-        cluster: where; a namespace is made in it and deleted again.
+        cluster: where; a namespace is made in it and deleted again: the cluster's own with ``-matrix`` behind it.
         mode: kube-proxy's mode; in a lab it is switched to for as long as this takes, on a real cluster it says what
             the cluster runs. None: the lab's own, "iptables" on a real cluster.
         only: which questions to ask.
@@ -77,7 +77,8 @@ def matrix(
         kubernetes, seconds, nodes.
 
     Raises:
-        UsageError: no such mode, or fewer than two nodes that run pods.
+        UsageError: no such mode, fewer than two nodes that run pods, or the namespace is somebody else's.
+        MissingPermissionError: the credentials do not suffice; nothing was made.
         NotFinishedError: the pods or the rules were not there in time.
     """
     started = time.monotonic()
@@ -88,10 +89,12 @@ def matrix(
     world = World(mode or str(info["proxy_mode"]), str(info["cni"]))
     if world.mode not in MODES:
         raise UsageError(f"the oracle knows nothing of proxy mode {world.mode!r}", f"Give --mode {' or '.join(MODES)}.")
+    require_feature(cluster, "matrix")
     with _switched(cluster.lab, world.mode):
-        own = Cluster(cluster.rest, f"srcip-matrix-{secrets.token_hex(2)}", cluster.lab)
+        own = cluster.beside(matrix_namespace(cluster.namespace))
         try:
             with Progress("pods and Services of the matrix", progress) as step:
+                delete(own)  # what an interrupted run has left
                 built = build(own, place)
                 found = questions(
                     built.services,

@@ -268,7 +268,10 @@ def test_the_lab_goes_while_it_is_visited(victim):
         ({"lab": {"workers": 51}}, "workers is 51"),
         ({"lab": 3}, "3 is no lab"),
         ({"namespace": "A B"}, "'A B' cannot be a namespace"),
-        ({"namespace": None}, "None cannot be a namespace"),
+        ({"namespace": ""}, "'' cannot be a namespace"),
+        ({"namespace": 7}, "7 cannot be a namespace"),
+        ({"image": "an image"}, "'an image' cannot be an image"),
+        ({"context": "in-cluster"}, "this is no pod with a service account"),
     ],
 )
 def test_connections_that_make_no_sense(lab, monkeypatch, arguments, said):
