@@ -1,8 +1,8 @@
 """The same table as a real cluster: 280 questions that Kubernetes 1.36.2 answered, asked of a lab with its pod network.
 
 tests/data/live/CNI-MODE.csv holds what the real one did: seven Services, eight clients, up to six destinations, eight
-requests a case (fewer where none was answered); ``s1<-10.0.5.1`` means that pod s1 logged 10.0.5.1. For flannel it was a
-whole cluster; for ptp, where nothing masquerades pod traffic, a real kube-proxy with pods made by hand.
+requests a case (fewer where none was answered); ``s1<-10.0.5.1`` means that pod s1 logged 10.0.5.1. For flannel it was
+a whole cluster; for ptp, where nothing masquerades pod traffic, a real kube-proxy with pods made by hand.
 
 Three things in it are chance, and are read so: of two endpoints one may be missed in eight requests (then the table of
 the other mode has it); ``refused`` and ``timeout`` mix where nothing listens, since the kernel limits how often it says
@@ -220,7 +220,7 @@ def test_what_was_dropped_there_is_dropped_here_and_never_refused(asked):
     table = rows_of(*asked.world)
     silent = {key: row for key, row in table.items() if row["errors"] == "timeout" and not int(row["answered"])}
     dropped = [key for key in silent if SERVICES[key[0]][0] != NONE]
-    assert len(dropped) > 20
+    assert len(dropped) > 15
     assert [(key, asked.seen(key)[:2]) for key in dropped if asked.seen(key)[:2] != (set(), {"timeout"})] == []
     # Without an endpoint anywhere it was refused there too, only not heard.
     rest = {key: asked.seen(key)[:2] for key in silent if key not in dropped}
