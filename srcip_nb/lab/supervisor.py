@@ -97,7 +97,7 @@ class _Supervisor:
         """Start the parts, say that the lab is ready, and stay until the agent ends."""
         from srcip_nb.lab.kernel import start_agent
 
-        booting = asyncio.ensure_future(start_agent("root" if self.spec.kernel == "auto" else self.spec.kernel))
+        booting = asyncio.ensure_future(start_agent(self.spec.kernel))
         await asyncio.sleep(0)  # the agent's process starts while the server's modules are imported
         async with contextlib.AsyncExitStack() as parts:
             parts.push_async_callback(_close, booting)

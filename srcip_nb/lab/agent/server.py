@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from . import podroot, syscalls
+from . import podroot, syscalls, users
 from .operations import INLINE, Operations
 from .processes import PATH
 from .programs import Running
@@ -49,9 +49,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        with open("/proc/self/uid_map") as file:
+            is_alone = users.knows_one_user(file.read())
+        if is_alone:
+            users.pretend_other_users()
         prepare_mounts()
     except OSError as error:
-        sys.stderr.write(f"the agent cannot make its private mounts: {error}\n")
+        sys.stderr.write(f"the agent cannot make its private surroundings: {error}\n")
         return 1
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES if hard < 0 else min(FILES, hard)), hard))
