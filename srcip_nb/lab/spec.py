@@ -11,7 +11,7 @@ from srcip_nb.errors import UsageError
 CNIS = ("calico", "flannel", "ptp")
 PROXY_MODES = ("iptables", "nftables")
 ANNOUNCE = ("l2", "bgp")
-KERNELS = ("auto", "root", "userns")
+KERNELS = ("auto", "root", "userns", "uml")
 MAX_WORKERS = 50
 DEFAULT_NAME = "lab"
 

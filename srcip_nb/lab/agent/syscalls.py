@@ -78,3 +78,13 @@ def sethostname(name: str) -> None:
 def prctl(option: int, first: int, second: int = 0) -> None:
     """Set an attribute of the calling thread."""
     _check(_libc.prctl(option, first, second, 0, 0), "prctl")
+
+
+def reboot(command: int) -> None:
+    """Stop the machine, or the guest, that this is the first process of."""
+    _check(_libc.reboot(command), "reboot")
+
+
+def raw(number: int, *arguments: int | bytes) -> None:
+    """Make a system call by its number."""
+    _check(_libc.syscall(number, *arguments), f"system call {number}")

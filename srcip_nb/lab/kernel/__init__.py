@@ -16,10 +16,11 @@ import os
 from srcip_nb.errors import LabError, UsageError
 from srcip_nb.lab.kernel.channel import Agent, AgentError, Stream
 from srcip_nb.lab.kernel.native import can_run, start_native
+from srcip_nb.lab.kernel.uml import start_uml
 
 __all__ = ["KERNELS", "Agent", "AgentError", "Stream", "can_run", "candidates", "start_agent", "why_none_works"]
 
-KERNELS = ("root", "userns")
+KERNELS = ("root", "userns", "uml")
 
 
 def candidates(kernel: str = "auto") -> tuple[str, ...]:
@@ -58,7 +59,7 @@ async def start_agent(kernel: str = "auto") -> Agent:
     names = candidates(kernel)
     for candidate in names:
         try:
-            return await start_native(candidate)
+            return await (start_uml() if candidate == "uml" else start_native(candidate))
         except LabError as error:
             failures.append(error)
     if len(failures) == 1:

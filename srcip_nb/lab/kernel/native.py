@@ -126,7 +126,9 @@ async def start_native(kernel: str) -> Agent:
         )
     except OSError as error:
         raise LabError(f"the lab's kernel process did not start: {error}", "type: srcip-nb doctor") from error
-    agent = Agent(process)
+    if process.stdin is None or process.stdout is None or process.stderr is None:
+        raise LabError("the lab's kernel process was started without pipes")
+    agent = Agent(process, (process.stdout, process.stdin), process.stderr)
     try:
         await agent.wait_ready(START_TIMEOUT)
     except LabError as error:
