@@ -183,7 +183,7 @@ def test_a_trial_that_fails_says_the_kernels_words(monkeypatch):
 
 def test_an_agent_that_does_not_start_says_why(monkeypatch):
     monkeypatch.setitem(native.UNSHARE, "root", ("sh", "-c", "echo 'no such luck' >&2; exit 1"))
-    monkeypatch.setattr(native, "can_run", lambda kernel: "the reason")
+    monkeypatch.setattr(native, "can_run_native", lambda kernel: "the reason")
     with pytest.raises(LabError, match=r"did not start: no such luck\. the reason"):
         asyncio.run(start_agent("root"))
 

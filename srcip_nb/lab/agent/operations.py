@@ -221,9 +221,8 @@ class Operations:
 
         try:
             run_text(text, self._spaces, add)
-            if self._has_overlay:
-                for address in self._pods[pod].addresses[:1]:
-                    self._in_pod(pod, podroot.add_host, f"{address}\t{hostname}")
+            for address in self._pods[pod].addresses[:1]:
+                self._in_pod(pod, podroot.add_host, f"{address}\t{hostname}")
         except RequestError:
             if self._pods.pop(pod, None):
                 self._spaces.remove(names[0])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from .spaces import HOSTS_FILE, STATE, mount_sys
 LAYERS = f"{STATE}/layers"
 SIZE = "size=64m,mode=755"
 MACHINE = "/.machine"
+_COPIED = 16 << 10  # bytes of a file, at most
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "opt", "etc", "nix", "gnu")
 
 # What statvfs(3) calls a mount's flags, and what mount(2) does.
@@ -125,7 +127,6 @@ def _pivot_into_overlay(hostname: str) -> None:
     root = _mount_overlay()
     _mount_own(root)
     syscalls.pivot_root(root)
-    mount_sys()
     _name_pod(hostname, known_hosts)
 
 
@@ -136,6 +137,8 @@ def _mount_own(root: str) -> None:
     for directory, mode in (("run", "755"), ("tmp", "1777")):
         data = f"size=64m,mode={mode}"
         syscalls.mount("tmpfs", f"{root}/{directory}", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, data)
+    # Before the machine's goes out of sight: only who sees a /sys may mount one in a user namespace.
+    mount_sys(f"{root}/sys")
 
 
 def _name_pod(hostname: str, known_hosts: str) -> None:
@@ -173,7 +176,6 @@ def _pivot_into_tree(hostname: str, directories: Sequence[str]) -> None:
     _make_empty_directories("/var", f"{root}/var")
     _mount_own(root)
     syscalls.pivot_root(root)
-    mount_sys()
     for directory in ("/etc", *directories):
         _make_writable(directory)
     _name_pod(hostname, known_hosts)
@@ -226,8 +228,13 @@ def _put_tmpfs_over(directory: str) -> None:
 
 
 def _link_all(directory: str) -> None:
-    for name in os.listdir(f"{MACHINE}{directory}"):
-        os.symlink(f"{MACHINE}{directory}/{name}", f"{directory}/{name}")
+    for entry in os.scandir(f"{MACHINE}{directory}"):
+        copy = f"{directory}/{entry.name}"
+        is_small_file = entry.is_file(follow_symlinks=False) and entry.stat().st_size <= _COPIED
+        if is_small_file and os.access(entry.path, os.R_OK):
+            shutil.copy(entry.path, copy)  # so that it can be written to
+        else:
+            os.symlink(entry.path, copy)
 
 
 def write_files(files: Mapping[str, File]) -> None:
@@ -252,6 +259,6 @@ def remove_files(paths: Sequence[str]) -> None:
 
 
 def add_host(line: str) -> None:
-    """Add a line to /etc/hosts, which under an overlay is the pod's own."""
+    """Add a line to the pod's /etc/hosts."""
     with open("/etc/hosts", "a") as file:
         file.write(line + "\n")

@@ -15,8 +15,8 @@ import os
 
 from srcip_nb.errors import LabError, UsageError
 from srcip_nb.lab.kernel.channel import Agent, AgentError, Stream
-from srcip_nb.lab.kernel.native import can_run, start_native
-from srcip_nb.lab.kernel.uml import start_uml
+from srcip_nb.lab.kernel.native import can_run_native, start_native
+from srcip_nb.lab.kernel.uml import can_run_uml, start_uml
 
 __all__ = ["KERNELS", "Agent", "AgentError", "Stream", "can_run", "candidates", "start_agent", "why_none_works"]
 
@@ -33,6 +33,15 @@ def candidates(kernel: str = "auto") -> tuple[str, ...]:
     if named not in ("auto", *KERNELS):
         raise UsageError(f"there is no kernel {named!r}", f"Choose one of: {', '.join(('auto', *KERNELS))}.")
     return KERNELS if named == "auto" else (named,)
+
+
+def can_run(kernel: str) -> str:
+    """Try, in a child, whether a lab can run on a kernel: "" or the reason why not, one sentence.
+
+    Args:
+        kernel: one of ``KERNELS``.
+    """
+    return can_run_uml() if kernel == "uml" else can_run_native(kernel)
 
 
 def why_none_works(kernel: str = "auto") -> str:

@@ -51,7 +51,7 @@ def install_command(programs: Iterable[str]) -> str:
     return f"sudo apt-get install -y {' '.join(sorted({NEEDED[name] for name in programs}))}"
 
 
-def can_run(kernel: str) -> str:
+def can_run_native(kernel: str) -> str:
     """Try, in a child, whether a lab can run on this machine's kernel: "" or the reason why not, one sentence.
 
     Args:
@@ -132,5 +132,5 @@ async def start_native(kernel: str) -> Agent:
     try:
         await agent.wait_ready(START_TIMEOUT)
     except LabError as error:
-        raise LabError(error.cause, can_run(kernel) or error.remedy) from error
+        raise LabError(error.cause, can_run_native(kernel) or error.remedy) from error
     return agent

@@ -54,6 +54,22 @@ def command_line(program: str, wire: int, folder: str, seed: str) -> list[str]:
     return [program, *kernel.split(), "--", "-I", "-S", str(AGENT), "guest"]
 
 
+def can_run_uml() -> str:
+    """Start one and end it: "" or the reason why it cannot run, one sentence."""
+    program = find_program()
+    if program is None:
+        return f"there is no User Mode Linux here; type: {INSTALL}"
+
+    async def trial() -> None:
+        await (await start_uml()).close()
+
+    try:
+        asyncio.run(trial())
+    except LabError as error:
+        return f"{error.cause}; type: {error.remedy}" if error.remedy else error.cause
+    return ""
+
+
 async def start_uml() -> Agent:
     """Start an agent in a User Mode Linux and wait until it is ready.
 

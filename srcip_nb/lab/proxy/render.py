@@ -120,9 +120,10 @@ def _in_empty_namespace(script: str, *arguments: str, text: str) -> subprocess.C
     unshare = _tool("unshare", "util-linux")
     with tempfile.TemporaryDirectory(prefix="srcip-nb-") as folder:
         environment = {**os.environ, "XTABLES_LOCKFILE": f"{folder}/xtables.lock"}
-        for namespaces in (["--net"], ["--user", "--map-root-user", "--net"]):
+        # One after the other: who makes both at once has a network namespace of a root that is not mapped yet.
+        for make in ([unshare, "--net"], [unshare, "--user", "--map-root-user", unshare, "--net"]):
             result = subprocess.run(
-                [unshare, *namespaces, "/bin/sh", "-c", script, "load", *arguments],
+                [*make, "/bin/sh", "-c", script, "load", *arguments],
                 input=text,
                 env=environment,
                 capture_output=True,
