@@ -54,24 +54,43 @@ def why_none_works(kernel: str = "auto") -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
-async def start_agent(kernel: str = "auto") -> Agent:
-    """Start an agent on the first kernel that works, and wait until it is ready.
+async def start_agent(kernel: str = "auto", proxy_mode: str = "iptables") -> Agent:
+    """Start an agent on the first kernel that works and can do a proxy mode, and wait until it is ready.
 
     Args:
-        kernel: "root" or "userns"; "auto" tries one after the other.
+        kernel: one of ``KERNELS``; "auto" tries one after the other.
+        proxy_mode: kube-proxy's mode that it has to be able to do.
 
     Raises:
         UsageError: there is no such kernel.
         LabError: none works here; the message says why and what to type.
     """
-    failures: list[LabError] = []
-    names = candidates(kernel)
-    for candidate in names:
+    failures: dict[str, LabError] = {}
+    for candidate in candidates(kernel):
         try:
-            return await (start_uml() if candidate == "uml" else start_native(candidate))
+            agent = await (start_uml() if candidate == "uml" else start_native(candidate))
+            agent.kernel = candidate
+            await _check_mode(agent, proxy_mode)
         except LabError as error:
-            failures.append(error)
+            failures[candidate] = error
+        else:
+            agent.passed_over = {name: failure.cause for name, failure in failures.items()}
+            return agent
+    *_, last = failures.values()
     if len(failures) == 1:
-        raise failures[0]
-    reasons = "; ".join(f"{name}: {failure.cause}" for name, failure in zip(names, failures, strict=True))
-    raise LabError(f"no kernel for a lab works here ({reasons})", failures[-1].remedy)
+        raise last
+    reasons = "; ".join(f"{name}: {failure.cause}" for name, failure in failures.items())
+    raise LabError(f"no kernel for this lab works here ({reasons})", last.remedy)
+
+
+async def _check_mode(agent: Agent, proxy_mode: str) -> None:
+    if proxy_mode == "iptables":
+        return  # without it no agent starts
+    why_not = (await agent.call("modes"))[proxy_mode]
+    if why_not:
+        release = agent.ready["kernel"]
+        await agent.close()
+        raise LabError(
+            f"kernel {agent.kernel} ({release}) cannot do proxy mode {proxy_mode}: {why_not}",
+            "Leave --kernel out to have another one looked for, or choose another --proxy-mode.",
+        )

@@ -99,6 +99,8 @@ class Agent:
 
     Attributes:
         ready: what it said of itself: {"kernel": release, "features": {...}}.
+        kernel: which kernel it runs on, by its name in ``kernel.KERNELS``.
+        passed_over: kernels that were tried before this one, and why they would not do.
         closed: a future, done when the agent has ended; its result is the reason, one sentence.
     """
 
@@ -116,6 +118,8 @@ class Agent:
         self._is_closing = False
         self._loop = asyncio.get_running_loop()
         self.ready: dict[str, Any] = {}
+        self.kernel = ""
+        self.passed_over: dict[str, str] = {}
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self._first_line: asyncio.Future[None] = self._loop.create_future()
         self._tasks = [asyncio.create_task(work) for work in (self._read(), self._write(), self._listen_to_stderr())]
