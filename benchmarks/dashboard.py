@@ -21,7 +21,7 @@ from srcip_nb.dashboard_state import Sent, Setting, State
 from srcip_nb.dashboard_tables import before_and_after, expected_and_observed, log
 from srcip_nb.dashboard_traffic import lines_of, shown_lines
 from srcip_nb.dashboard_world import Node, Pod, View
-from srcip_nb.logs_api import Container
+from srcip_nb.logs_query import Container
 
 RATE, HOUR, DRAW_EVERY = 50, 3600, 5
 SECOND = 1_000_000_000
@@ -66,7 +66,9 @@ def a_view() -> View:
 def an_hour() -> bool:
     """Feed an hour; returns whether memory stayed flat."""
     view, state = a_view(), State(Setting(rate=RATE))
-    places = [Container(pod.name, pod.node, "seminar", "nginx", "uid", 0, True, True) for pod in view.pods]
+    places = [
+        Container(pod.name, pod.node, "seminar", "nginx", "uid", "deployment/web", 0, True, True) for pod in view.pods
+    ]
     print(f"{'minute':>6}  {'requests':>8}  {'RSS MB':>7}  {'CPU ms a second':>15}")
     began, tenth = time.process_time(), 0.0
     for second in range(HOUR):

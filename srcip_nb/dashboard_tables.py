@@ -38,11 +38,8 @@ def before_and_after(state: State, view: View) -> str:
     if before is not None:
         found = before.setting.differences(now.setting)
         changed = "; ".join(f"{label(name)}: {old} → {new}" for name, (old, new) in found.items()) or t("dash.same")
-    heads = [
-        "",
-        "" if before is None else f"{t('dash.before')} {_short(before.setting, now.setting)}",
-        f"{t('dash.after')} {'' if before is None else _short(now.setting, before.setting)}",
-    ]
+    heads = [""] if before is None else ["", f"{t('dash.before')} {_short(before.setting, now.setting)}"]
+    heads.append(t("dash.after") if before is None else f"{t('dash.after')} {_short(now.setting, before.setting)}")
     sources = _rows(before, now, "sources", view)
     nodes = _rows(before, now, "nodes", view)
     body = _group(t("dash.sources"), heads, sources, before, now)
@@ -110,11 +107,7 @@ def _group(
     before: Period | None,
     now: Period,
 ) -> str:
-    cells = [
-        f'<th scope="col" style="{_HEAD}">{escape(head)}</th>'
-        for head in [title, *heads]
-        if head or before or head != heads[1]
-    ]
+    cells = [f'<th scope="col" style="{_HEAD}">{escape(head)}</th>' for head in (title, *heads)]
     lines = [f"<tr>{''.join(cells)}</tr>"]
     for head, words, old, new, colour in rows:
         columns = [

@@ -27,7 +27,7 @@ from srcip_nb.dashboard_traffic import Traffic, lines_of, shown_lines
 from srcip_nb.dashboard_way import last_way
 from srcip_nb.dashboard_world import Node, Pod, View
 from srcip_nb.errors import LabError, UsageError
-from srcip_nb.logs_api import Container
+from srcip_nb.logs_query import Container
 from srcip_nb.text import t, words
 
 VIP, CLIENT = "192.168.1.56", "192.168.1.122"
@@ -214,7 +214,7 @@ def test_every_word_that_is_put_together_exists(lang):
 
 
 def test_followed_lines_become_rows_and_stern_lines():
-    one = Container("web-abc-one", "worker01", "seminar", "nginx", "uid", 0, True, True)
+    one = Container("web-abc-one", "worker01", "seminar", "nginx", "uid", "deployment/web", 0, True, True)
     line = '{} - - [22/Nov/2026:19:39:09 +0000] "GET /?run={}&request={} HTTP/1.1" 200 292 "-" "srcip-nb" "-"\n'
     data = "".join(
         f"2026-11-22T19:39:09.{number}Z " + line.format(CLIENT, run, number)
