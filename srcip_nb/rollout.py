@@ -159,9 +159,11 @@ def _not_started(cluster: Cluster, deployment: dict[str, Any], state: str) -> No
         events = cluster.list("events", fields=f"involvedObject.name={pod},type=Warning")
         words += [f"event {e['reason']}: {e['message']}" for e in events[-3:]]
     unique = list(dict.fromkeys(words))
+    cannot_pull = any("ErrImagePull" in word or "ImagePullBackOff" in word for word in unique)
+    elsewhere = "; an image that the nodes can pull: connect(…, image='REGISTRY/nginx:TAG')" if cannot_pull else ""
     return NotFinishedError(
         f"deployment {name!r} is not ready ({state})" + "".join(f"; {word}" for word in unique),
-        f"Look closer: kubectl describe pods -n {cluster.namespace}",
+        f"Look closer: kubectl describe pods -n {cluster.namespace}{elsewhere}",
     )
 
 
