@@ -4,9 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := PYTHON=$(PYTHON) sh scripts/setup.sh
 
-.PHONY: help setup run lab test lint bench clean
+.PHONY: help setup run solutions lab test lint bench clean
 help:
 	@echo "make run    execute the course in a lab of its own: table, executed notebooks and handout under out/"
+	@echo "make solutions  the notebooks with their exercises solved, under out/"
 	@echo "make lab    JupyterLab on notebooks/; the lab starts on first use"
 	@echo "make test   the whole test suite"
 	@echo "make lint   formatting, docstrings, types, notebooks without output, spelling"
@@ -19,6 +20,10 @@ setup:
 run:
 	@$(SETUP) run
 	@$(BIN)/srcip-nb run --out out
+
+solutions:
+	@$(SETUP) run
+	@$(BIN)/srcip-nb solutions --out out
 
 # JupyterLab refuses root without being told; its terminals find srcip-nb by PATH.
 lab:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from srcip_nb.cluster import DEPLOYMENT, SERVICE, Cluster
@@ -39,11 +39,11 @@ class LessonCluster(Cluster):
 
         return apply(self, *manifests)
 
-    def wait_ready(self, timeout: float = 60.0) -> pd.DataFrame:
+    def wait_ready(self, timeout: float = 60.0, service: str = SERVICE) -> pd.DataFrame:
         """Wait for the rollout of the lesson's Deployment and its Service's address: see ``rollout.wait_ready``."""
         from srcip_nb.rollout import wait_ready
 
-        return wait_ready(self, timeout)
+        return wait_ready(self, timeout, service=service)
 
     def delete(self, *, wait: bool = True, timeout: float = 60.0) -> pd.DataFrame:
         """Delete what this project created in the namespace, and the namespace: see ``apply.delete``."""
@@ -92,6 +92,18 @@ class LessonCluster(Cluster):
         from srcip_nb.scale import scale
 
         return scale(self, replicas, deployment)
+
+    def expose(self, name: str, type: str = "ClusterIP") -> pd.DataFrame:
+        """A Service for the lesson's pods (``kubectl expose deployment``), once it answers: see ``expose.expose``."""
+        from srcip_nb.expose import expose
+
+        return expose(self, name, type)
+
+    def roads(self, service: str, clients: Iterable[str] | None = None) -> pd.DataFrame:
+        """Every road into a Service from several clients, expected beside observed: see ``roads.roads``."""
+        from srcip_nb.roads import roads
+
+        return roads(self, service, clients)
 
     def restart(self, deployment: str = DEPLOYMENT) -> pd.DataFrame:
         """Replace every pod by a new one and return the new ones (``kubectl rollout restart``): ``rolling.restart``."""
