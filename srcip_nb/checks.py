@@ -195,13 +195,14 @@ def announcer_moved(changes: pd.DataFrame, question: str | None = None) -> Check
 
     Args:
         changes: of a run under load, with ``announced_by``.
-        question: a prediction of the node that announces at the end.
+        question: a prediction of the node that announces at the end: ``the same`` as before or ``another``.
     """
     said = [str(name) for name in changes["announced_by"]]
     before, after = (said[0], said[-1]) if said else ("-", "-")
     holds = "-" not in (before, after) and before != after
     seen = t("seen.moved", before=before, after=after)
-    return conclude(t("check.moved"), holds, seen, t("hint.moved"), question, [after])
+    answer = "another" if before != after else "the same"
+    return conclude(t("check.moved"), holds, seen, t("hint.moved"), question, [answer])
 
 
 def as_expected(table: pd.DataFrame, question: str | None = None) -> Check:

@@ -5,9 +5,9 @@
     run.changes         what the API said meanwhile: endpoints and their states, who announces
     run.lost            the requests without an answer, by error, node and endpoint state
 
-Requests go out at an even rate from before the change until after it, in rounds of a second; a round begins when its
-time comes, whether the one before has had all its answers or not. The pods' logs are followed meanwhile, since a pod
-that goes takes its log along.
+Requests go out at an even rate from before the change until after it, in rounds of half a second; a round begins when
+its time comes, whether the one before has had all its answers or not. The pods' logs are followed meanwhile, since a
+pod that goes takes its log along.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     from srcip_nb.cluster import Cluster
 
-ROUND = 1.0  # seconds
+ROUND = 0.5  # seconds
 LEAD = 20  # answers before the change begins
 LEAD_WITHIN = 10.0  # seconds
 AFTER = 2  # whole rounds after the change
-WORKERS = 64  # rounds under way at once, at most; one more begins each second
+WORKERS = 64  # rounds under way at once, at most; two more begin each second
 CONCURRENCY = 64
 
 LOST_COLUMNS = {
@@ -114,7 +114,7 @@ def visit_during(
     progress: bool = True,
     service: str = SERVICE,
 ) -> UnderLoad:
-    """Send requests while something is done: from a moment before it begins until two seconds after it is done.
+    """Send requests while something is done: from a moment before it begins until a second after it is done.
 
     Args:
         cluster: where.
