@@ -17,6 +17,7 @@ from srcip_nb.clients import list_clients
 from srcip_nb.expect import (
     ANSWERED,
     CLUSTER_IP,
+    DROPPED,
     EXTERNAL,
     LOAD_BALANCER,
     MODES,
@@ -25,7 +26,9 @@ from srcip_nb.expect import (
     NODE_PORT,
     POD,
     READY,
+    REFUSED,
     TERMINATING,
+    UNREACHABLE,
     UNUSABLE,
     Case,
     Endpoint,
@@ -46,6 +49,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from srcip_nb.cluster import Cluster
+
+# What a client meets, in the words of the one table's column error.
+OUTCOMES = {DROPPED: "timeout", REFUSED: "refused", UNREACHABLE: "unreachable"}
 
 COLUMNS = {
     "client": "string",
@@ -182,7 +188,7 @@ def expected_words(
         own: the client's own addresses, as its sockets had them; without, a source that is kept is "kept".
     """
     if expected.outcome != ANSWERED:
-        return t(f"road.{expected.outcome}")
+        return OUTCOMES[expected.outcome]
     sources: set[str] = set()
     for source in expected.sources.values():
         sources |= set(addresses(source)) if source.owner != "client" else set(own) or {t("road.kept")}
