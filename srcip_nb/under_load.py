@@ -110,6 +110,7 @@ def visit_during(
     rate: float = 200.0,
     client: str | None = None,
     target: str | None = None,
+    seconds: float = 2.0,
     timeout: float = 1.0,
     progress: bool = True,
     service: str = SERVICE,
@@ -122,6 +123,7 @@ def visit_during(
         rate: requests a second.
         client: as for ``visit``.
         target: as for ``visit``.
+        seconds: for so long requests are sent at least; more where what is done takes longer.
         timeout: seconds a request may take.
         progress: show how far it is.
         service: name of the Service.
@@ -140,7 +142,7 @@ def visit_during(
     selector = ",".join(f"{key}={value}" for key, value in body["spec"]["selector"].items())
     step = Progress(t("load.step", rate=f"{rate:g}", client=sender.name, target=targets[0]), progress)
     with step, Timeline(cluster, service) as seen, follow(cluster, selector=selector, tail=0) as lines:
-        began, ended = load.run(action)
+        began, ended = load.run(action, seconds)
         results = load.results()
         found = _lines(lines, load.id, results)
         answered = sum(result["status"] == 200 for result in results)
@@ -170,11 +172,11 @@ class _Load:
         self._results: list[dict[str, Any]] = []
         self._lead = threading.Event()
 
-    def run(self, action: Callable[[], object]) -> tuple[int, int]:
+    def run(self, action: Callable[[], object], seconds: float) -> tuple[int, int]:
         """Send from before the action until some rounds after it; returns when that began and ended."""
         stop = threading.Event()
         with ThreadPoolExecutor(WORKERS) as pool:
-            sending = pool.submit(self._rounds, pool, stop)
+            sending = pool.submit(self._rounds, pool, stop, seconds)
             try:
                 if self._lead.wait(LEAD_WITHIN):
                     began = time.time_ns()
@@ -190,11 +192,11 @@ class _Load:
             )
         return began, ended
 
-    def _rounds(self, pool: ThreadPoolExecutor, stop: threading.Event) -> None:
+    def _rounds(self, pool: ThreadPoolExecutor, stop: threading.Event, seconds: float) -> None:
         started = time.monotonic()
         rounds: list[Future[None]] = []
         after = 0
-        while after < AFTER:
+        while after < AFTER or (len(rounds) * ROUND < seconds and self._lead.is_set()):
             after += stop.is_set()
             rounds.append(pool.submit(self._round, len(rounds)))
             time.sleep(max(0.0, started + ROUND * len(rounds) - time.monotonic()))

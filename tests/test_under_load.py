@@ -110,7 +110,7 @@ def lesson(lab):
 def test_a_rolling_update_under_load(lesson, policy):
     lesson.policy(policy)
     before = set(lesson.pods().index)
-    run = lesson.visit_during(lesson.restart, progress=False)
+    run = lesson.visit_during(lesson.restart, seconds=3, progress=False)
     after = set(lesson.pods().index)
     assert len(after) == 2 and not before & after
     assert run.answered >= 0.95, run.lost
