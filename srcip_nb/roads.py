@@ -42,6 +42,7 @@ from srcip_nb.matrix import SourceAddresses
 from srcip_nb.matrix_ask import Row, Run
 from srcip_nb.matrix_cases import Place, Question
 from srcip_nb.observe import endpoints
+from srcip_nb.progress import Progress
 from srcip_nb.text import t
 from srcip_nb.traffic import announcers, find_targets, internal_ip
 
@@ -103,7 +104,9 @@ def roads(
             host = f"{cluster.namespace}/{name}" if case.client == NODE and name not in place.nodes else host
             question = Question(service, name, f"{road} {at}".strip(), host, target, case)
             rows.append(Row(question, expect(case, world), Observation()))
-    Run(cluster, place, progress, body["spec"]["selector"]).ask_all(rows)
+    with Progress(t("road.step", count=len(rows), service=service), progress) as step:
+        Run(cluster, place, False, body["spec"]["selector"]).ask_all(rows)
+        step.result = t("road.done", count=sum(row.seen.sent for row in rows))
     addresses = SourceAddresses(cluster)
     records = [_record(row, row.expected, addresses) for row in rows if row.expected is not None]
     return pd.DataFrame(records, columns=list(COLUMNS)).astype(COLUMNS)
