@@ -25,7 +25,8 @@ solutions:
 	@$(SETUP) run
 	@$(BIN)/srcip-nb solutions --out out
 
-# Notebooks link to docs/, so JupyterLab serves the checkout and opens on notebooks/. It refuses root without being told; its terminals find srcip-nb by PATH.
+# Notebooks link to docs/, so JupyterLab serves the checkout and opens on notebooks/. It refuses root without being
+# told; its terminals find srcip-nb by PATH.
 lab:
 	@$(SETUP) run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks \
