@@ -4,9 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := PYTHON=$(PYTHON) sh scripts/setup.sh
 
-.PHONY: help setup run lab dashboard test lint bench clean
+.PHONY: help setup run solutions lab dashboard test lint bench clean
 help:
 	@echo "make run    execute the course in a lab of its own: table, executed notebooks and handout under out/"
+	@echo "make solutions  the notebooks with their exercises solved, under out/"
 	@echo "make lab    JupyterLab on notebooks/; the lab starts on first use"
 	@echo "make dashboard  one page to try everything on, in a browser; SRCIP_LANG=ja for Japanese"
 	@echo "make test   the whole test suite"
@@ -21,10 +22,15 @@ run:
 	@$(SETUP) run
 	@$(BIN)/srcip-nb run --out out
 
-# JupyterLab refuses root without being told; its terminals find srcip-nb by PATH.
+solutions:
+	@$(SETUP) run
+	@$(BIN)/srcip-nb solutions --out out
+
+# Notebooks link to docs/, so JupyterLab serves the checkout and opens on notebooks/. It refuses root without being
+# told; its terminals find srcip-nb by PATH.
 lab:
 	@$(SETUP) run
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir=notebooks \
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks \
 		$$([ "$$(id -u)" = 0 ] && echo --allow-root)
 
 # One kernel and one lab for each page that is open; they end with it, and all of them with this command.

@@ -167,6 +167,65 @@ def health_ports(answers: pd.DataFrame, pods: pd.DataFrame, question: str | None
     return conclude(t("check.health"), seen == expected, words, t("hint.nodes"), question, without)
 
 
+def shares_hold(table: pd.DataFrame, question: str | None = None) -> Check:
+    """Each pod got the share of the requests that it should, within the tolerance.
+
+    Args:
+        table: of ``shares.shares_table``.
+        question: a prediction of the pods' shares, such as ``25/25/50``.
+    """
+    seen = ", ".join(f"{percent:g} %" for percent in sorted(table["percent"]))
+    expected = "/".join(f"{percent:.0f}" for percent in sorted(table["expected_percent"]))
+    holds = bool(len(table)) and bool(table["holds"].all())
+    return conclude(t("check.shares", shares=expected), holds, seen, t("hint.shares"), question, [expected])
+
+
+def answered_at_least(summary: pd.DataFrame, percent: float = 95.0, question: str | None = None) -> Check:
+    """So many of a hundred requests were answered, in each of the runs.
+
+    Args:
+        summary: one row a run, with ``share`` (percent answered), ``sent`` and ``lost``.
+        percent: how many.
+        question: a prediction among none, few, many: of the requests that were lost (few: up to the rest).
+    """
+    worst = float(summary["share"].min()) if len(summary) else 0.0
+    lost = int(summary["lost"].sum())
+    seen = t("seen.lost", lost=lost, sent=int(summary["sent"].sum()), worst=f"{worst:g}")
+    answer = "none" if not lost else "few" if worst >= percent else "many"
+    says = t("check.at_least", percent=f"{percent:g}")
+    return conclude(says, worst >= percent, seen, t("hint.lost"), question, [answer])
+
+
+def announcer_moved(changes: pd.DataFrame, question: str | None = None) -> Check:
+    """Another node announces the address at the end than at the beginning.
+
+    Args:
+        changes: of a run under load, with ``announced_by``.
+        question: a prediction of the node that announces at the end: ``the same`` as before or ``another``.
+    """
+    said = [str(name) for name in changes["announced_by"]]
+    before, after = (said[0], said[-1]) if said else ("-", "-")
+    holds = "-" not in (before, after) and before != after
+    seen = t("seen.moved", before=before, after=after)
+    answer = "another" if before != after else "the same"
+    return conclude(t("check.moved"), holds, seen, t("hint.moved"), question, [answer])
+
+
+def as_expected(table: pd.DataFrame, question: str | None = None) -> Check:
+    """Every row was observed as expected.
+
+    Args:
+        table: of ``roads.roads``.
+        question: a prediction of how many rows differ.
+    """
+    differing = table[~table["holds"].astype(bool)]
+    seen = t("seen.rows", rows=len(table), differ=len(differing))
+    if len(differing):
+        seen += ": " + "; ".join(f"{row.client} -> {row.asks}: {row.observed}" for row in differing.itertuples())
+    holds = bool(len(table)) and differing.empty
+    return conclude(t("check.rows"), holds, seen, t("hint.rows"), question, [str(len(differing))])
+
+
 def equal(answer: Any, expected: Any, what: str, question: str | None = None) -> Check:
     """An answer is the expected one; for exercises, so ``...`` as an answer leaves the check open.
 
@@ -191,12 +250,16 @@ __all__ = [
     "Check",
     "CheckFailed",
     "all_answered",
+    "announcer_moved",
+    "answered_at_least",
     "answered_by",
+    "as_expected",
     "equal",
     "has_address",
     "health_ports",
     "pods_ready",
     "refused",
+    "shares_hold",
     "source_ip_kept",
     "source_ip_lost",
     "timed_out",

@@ -40,6 +40,28 @@ def _answered(turn: Any) -> int:
     return int(turn["status"].notna().sum())
 
 
+def _percent_of_each(spread: Any) -> float:
+    return 100 / (len(spread) * max(spread.values()))
+
+
+def _refused(run: Any) -> int:
+    lost = run.lost
+    return int(lost.loc[lost["error"] == "refused", "requests"].sum())
+
+
+def _when_taken_over(changes: Any) -> int:
+    last = changes["announced_by"].iloc[-1]
+    return int(changes.loc[changes["announced_by"] == last, "ms"].min())
+
+
+def _timeouts(table: Any) -> int:
+    return int((table["observed"] == "timeout").sum())
+
+
+def _roads_that_keep_the_visitor(table: Any) -> set[str]:
+    return set(table.loc[(table["client"] == "visitor") & table["kept"].fillna(False), "asks"])
+
+
 def _rules_that_changed_the_mark(walk: Any) -> int:
     return int((walk["mark"] != walk["mark_after"]).fillna(False).sum())
 
@@ -60,6 +82,11 @@ ANSWERS: dict[str, Callable[[Any], Any]] = {
     "02.2": _nodes_whose_addresses,
     "03.1": _nodes_for_the_load_balancer,
     "03.2": _answered,
+    "04.1": _percent_of_each,
+    "04.2": _refused,
+    "04.3": _when_taken_over,
+    "05.1": _roads_that_keep_the_visitor,
+    "05.2": _timeouts,
     "06.1": _rules_that_changed_the_mark,
     "06.2": _chain_that_dropped,
     "06.3": _is_marked,

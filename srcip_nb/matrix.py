@@ -108,7 +108,7 @@ def matrix(
                 rows = [_row(question, world) for question in found if only(question)]
                 step.result = f"{len(rows)} cases"
             Run(own, place, progress).ask_all(rows)
-            book = _Addresses(own)
+            book = SourceAddresses(own)
         finally:
             with Progress("the matrix is taken away", progress):
                 delete(own)
@@ -148,7 +148,7 @@ def _row(question: Question, world: World) -> Row:
         return Row(question, None, Observation(), error.cause)
 
 
-class _Addresses:
+class SourceAddresses:
     """Which addresses an expected source may be: in a lab each by name, else all that the address book gives a node."""
 
     def __init__(self, own: Cluster) -> None:

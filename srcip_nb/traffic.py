@@ -261,14 +261,15 @@ def log_lines(
     while True:
         since = int(time.monotonic() - started) + LOOK_BACK
         rows = logs(cluster, selector=selector, since_seconds=since)
-        found = _of_run(rows, run)
+        found = lines_of_run(rows, run)
         complete = answered <= set(found["request"])
         if complete or time.monotonic() > deadline:
             return found
         time.sleep(0.05)
 
 
-def _of_run(rows: pd.DataFrame, run: str) -> pd.DataFrame:
+def lines_of_run(rows: pd.DataFrame, run: str) -> pd.DataFrame:
+    """Of rows of logs, the access lines of one run: the columns of ``LINE_COLUMNS``, a row for each request."""
     mine = rows[(rows["run"] == run) & rows["request"].notna() & rows["remote_addr"].notna()]
     mine = mine[mine["kind"].astype(str).str.startswith("access")]
     mine = mine.drop_duplicates("request")
