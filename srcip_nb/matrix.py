@@ -12,12 +12,11 @@ Everything is deleted again.
 from __future__ import annotations
 
 import contextlib
-import secrets
 import time
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
-from srcip_nb.addresses import addresses
+from srcip_nb.addresses import addresses, canonical
 from srcip_nb.apply import delete
 from srcip_nb.clients import list_clients
 from srcip_nb.cluster import Cluster
@@ -27,6 +26,7 @@ from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN, Observation, judge
 from srcip_nb.matrix_ask import Row, Run
 from srcip_nb.matrix_build import build
 from srcip_nb.matrix_cases import Question, choose_place, questions
+from srcip_nb.permissions import matrix_namespace, require_feature
 from srcip_nb.progress import Progress
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def matrix(
     """Build every case, ask it, and return expected beside observed.
 
     Args:
-        cluster: where; a namespace is made in it and deleted again.
+        cluster: where; a namespace is made in it and deleted again: the cluster's own with ``-matrix`` behind it.
         mode: kube-proxy's mode; in a lab it is switched to for as long as this takes, on a real cluster it says what
             the cluster runs. None: the lab's own, "iptables" on a real cluster.
         only: which questions to ask.
@@ -74,10 +74,11 @@ def matrix(
         One row a case, the columns of ``COLUMNS``: ``expected`` (answered, refused, dropped, unreachable), by whom and
         with whose address; what was sent, answered and not; ``verdict`` ("as expected", "differs", "not run") and
         ``difference`` or why it was not run; ``reason`` and ``rule`` of the oracle. ``attrs``: world, mode, cni,
-        kubernetes, seconds, nodes.
+        kubernetes, seconds, nodes, unknown (sources that nobody in the address book owns).
 
     Raises:
-        UsageError: no such mode, or fewer than two nodes that run pods.
+        UsageError: no such mode, fewer than two nodes that run pods, or the namespace is somebody else's.
+        MissingPermissionError: the credentials do not suffice; nothing was made.
         NotFinishedError: the pods or the rules were not there in time.
     """
     started = time.monotonic()
@@ -88,10 +89,12 @@ def matrix(
     world = World(mode or str(info["proxy_mode"]), str(info["cni"]))
     if world.mode not in MODES:
         raise UsageError(f"the oracle knows nothing of proxy mode {world.mode!r}", f"Give --mode {' or '.join(MODES)}.")
+    require_feature(cluster, "matrix")
     with _switched(cluster.lab, world.mode):
-        own = Cluster(cluster.rest, f"srcip-matrix-{secrets.token_hex(2)}", cluster.lab)
+        own = cluster.beside(matrix_namespace(cluster.namespace))
         try:
             with Progress("pods and Services of the matrix", progress) as step:
+                delete(own)  # what an interrupted run has left
                 built = build(own, place)
                 found = questions(
                     built.services,
@@ -117,6 +120,7 @@ def matrix(
         "cni": world.cni or "not known",
         "nodes": place.names,
         "seconds": round(time.monotonic() - started, 1),
+        "unknown": book.unknown(rows),
     }
     return frame
 
@@ -151,6 +155,7 @@ class SourceAddresses:
         self._named: dict[Source, str] = {}
         book = addresses(own)
         of_nodes = book[book["kind"].isin(["node", "pod-network"])]
+        self._owned = set(book["address"])
         self._any = {node: set(of_nodes.loc[of_nodes["node"] == node, "address"]) for node in of_nodes["node"].unique()}
         if own.lab is not None:
             self._named = lab_addresses(own.lab.info())
@@ -162,6 +167,11 @@ class SourceAddresses:
         if source.kind == "any":
             return self._any.get(source.owner, set()) if source.owner else set().union(*self._any.values())
         return self._any.get(source.owner, set())
+
+    def unknown(self, rows: list[Row]) -> list[str]:
+        """The sources that pods saw and that nobody in the book owns."""
+        seen = {canonical(answer.source) or answer.source for row in rows for answer in row.seen.answers}
+        return sorted(seen - self._owned)
 
 
 def lab_addresses(info: dict[str, Any]) -> dict[Source, str]:

@@ -1,7 +1,12 @@
-"""What the tests share: a lab where this machine can run one, kubectl, and a state directory of their own."""
+"""What the tests share: a lab where this machine can run one, kubectl, and a state directory of their own.
+
+Tests marked ``cluster`` run against a real cluster: the current context of the kubeconfig in SRCIP_TEST_KUBECONFIG, in
+a namespace that is made for each and deleted again.
+"""
 
 import functools
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +15,7 @@ from pathlib import Path
 import pytest
 
 KUBECTL = Path(sys.executable).with_name("kubectl")
+TEST_KUBECONFIG = "SRCIP_TEST_KUBECONFIG"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,14 +36,16 @@ def _own_state_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
 @functools.cache
 def why_no_lab() -> str:
     """Why this machine cannot run a lab, found by trying; "" if it can."""
-    from srcip_nb.lab.kernel import can_run_root
+    from srcip_nb.lab.kernel import why_none_works
 
-    return can_run_root()
+    return why_none_works()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("lab") and why_no_lab():
         pytest.skip(f"no lab can run here: {why_no_lab()}")
+    if item.get_closest_marker("cluster") and not os.environ.get(TEST_KUBECONFIG):
+        pytest.skip(f"no cluster to test on: set {TEST_KUBECONFIG} to the path of a kubeconfig")
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +81,26 @@ def kubectl(lab, *words: str, stdin: str | None = None, check: bool = True, time
     if check and done.returncode:
         raise AssertionError(f"kubectl {' '.join(words)}: {done.stdout}{done.stderr}")
     return done
+
+
+@pytest.fixture
+def real_context(monkeypatch) -> str:
+    """The name of the context that tests marked ``cluster`` may use; KUBECONFIG leads to it, in child processes too."""
+    from kubernetes import config
+
+    path = os.environ[TEST_KUBECONFIG]
+    monkeypatch.setenv("KUBECONFIG", path)
+    return str(config.list_kube_config_contexts(path)[1]["name"])
+
+
+@pytest.fixture
+def real_cluster(real_context):
+    """The real cluster through ``connect(context, namespace=...)``, in a namespace that no other test has."""
+    from srcip_nb import connect
+
+    found = connect(real_context, namespace=f"srcip-test-{secrets.token_hex(3)}", quiet=True)
+    yield found
+    found.delete()
 
 
 @pytest.fixture

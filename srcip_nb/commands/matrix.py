@@ -18,6 +18,10 @@ def add_to(commands: Any) -> None:
     where = matrix.add_mutually_exclusive_group()
     where.add_argument("--lab", nargs="?", const="", metavar="N", help="a lab, by name or any (started if none runs)")
     where.add_argument("--context", metavar="C", help="a kubeconfig context")
+    matrix.add_argument("--namespace", metavar="N", help="it is built in N-matrix; SRCIP_NAMESPACE, else seminar")
+    matrix.add_argument(
+        "--image", metavar="I", help="an image of nginx, where Docker Hub cannot be reached; SRCIP_IMAGE"
+    )
     matrix.add_argument("--mode", metavar="M", help="kube-proxy's mode; a lab is switched to it meanwhile")
     matrix.add_argument("--cni", metavar="P", help="start a lab of its own with this pod network")
     matrix.add_argument("--json", type=Path, metavar="F")
@@ -38,13 +42,14 @@ def _matrix(arguments: argparse.Namespace) -> int:
     for path, folder in files:
         if path and not folder.is_dir():
             raise UsageError(f"there is no folder {folder} for {path.name}", f"Make it: mkdir -p {folder}")
+    settings = {"namespace": arguments.namespace, "image": arguments.image}
     with contextlib.ExitStack() as stack:
         if arguments.cni:
-            cluster = connect(lab=stack.enter_context(Lab(cni=arguments.cni)), quiet=True)
+            cluster = connect(lab=stack.enter_context(Lab(cni=arguments.cni)), quiet=True, **settings)
         elif arguments.lab is not None:
-            cluster = connect(lab=arguments.lab or {}, quiet=True)
+            cluster = connect(lab=arguments.lab or {}, quiet=True, **settings)
         else:
-            cluster = connect(arguments.context, quiet=True)
+            cluster = connect(arguments.context, quiet=True, **settings)
         with contextlib.redirect_stdout(sys.stderr):  # progress is no result
             frame = matrix(cluster, mode=arguments.mode)
     for path, write in (
