@@ -24,6 +24,9 @@ READ_TIMEOUT = 30.0  # seconds without a byte of the answer
 _GROUPS = {
     "deployments": "apis/apps/v1",
     "replicasets": "apis/apps/v1",
+    "statefulsets": "apis/apps/v1",
+    "daemonsets": "apis/apps/v1",
+    "jobs": "apis/batch/v1",
     "endpointslices": "apis/discovery.k8s.io/v1",
 }
 _CLUSTER_SCOPED = {"namespaces", "nodes"}

@@ -226,6 +226,7 @@ def test_visit(answers, monkeypatch, capsys):
         "vip": "192.168.1.56",
         "announcer": "worker01",
         "announcers": ["worker01"],
+        "nat": "",
         "unmatched": 1,
     }
     assert capsys.readouterr().out.startswith(
