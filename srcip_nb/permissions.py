@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -209,7 +210,8 @@ def in_words(permissions: Iterable[Permission]) -> str:
     verbs: dict[tuple[str, str], list[str]] = {}
     for one in permissions:
         what = f"{one.resource}.{one.group}" if one.group else one.resource
-        verbs.setdefault((one.namespace, what), []).append(one.verb)
+        some = verbs.setdefault((one.namespace, what), [])
+        some += [one.verb] if one.verb not in some else []
     grouped: dict[tuple[str, str], list[str]] = {}
     for (namespace, what), some in verbs.items():
         grouped.setdefault((namespace, ", ".join(some)), []).append(what)
@@ -292,7 +294,7 @@ def grant_command(namespace: str, subject: str) -> str:
     """The line that grants a subject what the features need: kubectl's own user names are understood."""
     prefix = "system:serviceaccount:"
     if subject.startswith(prefix):
-        option = f" --service-account {subject[len(prefix) :]}"
+        option = f" --service-account {quote(subject[len(prefix) :])}"
     else:
-        option = f" --user {subject}" if subject else " --user NAME"
+        option = f" --user {quote(subject)}" if subject else " --user NAME"
     return f"srcip-nb rbac --namespace {namespace}{option} | kubectl apply -f -"

@@ -179,3 +179,10 @@ def test_kinds():
         assert [str(kind) for kind in kinds_of(cluster)] == [
             *["namespaces", "nodes", "services", "configmaps", "routes.routes.example"]
         ]
+
+
+def test_where_no_lab_runs_there_is_nothing_to_remove(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("SRCIP_STATE_DIR", str(tmp_path))
+    done = cli("clean")
+    assert (done.returncode, done.stdout) == (0, "no lab runs: there is nothing to remove\n")
+    assert list(tmp_path.iterdir()) == [], "and none was started"

@@ -140,6 +140,8 @@ def test_covers(rule, permission, holds):
 def test_permissions_in_words():
     some = [Permission("get", "pods", "", "a"), Permission("list", "pods", "", "a"), Permission("list", "nodes")]
     assert in_words(some) == "get, list pods in namespace 'a'; list nodes in the whole cluster"
+    named = [Permission("get", "configmaps", "", "a", name) for name in ("b", "c")]
+    assert in_words(named) == "get configmaps in namespace 'a'"
 
 
 def test_participants_do_not_meet():
