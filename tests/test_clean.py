@@ -173,6 +173,16 @@ def test_what_cannot_be_seen_or_does_not_go_is_said():
     assert "Not listed, since these credentials may not: routes.routes.example." in words
 
 
+def test_what_has_an_owner_goes_with_it_and_needs_no_right_to_be_deleted():
+    api = Api()
+    labels = seminar(api)
+    owner = {"uid": "/api/v1/namespaces/seminar/services/webserver"}
+    owned = api.add(f"{ROUTES}/namespaces/seminar/routes", "owned", labels, ownerReferences=[owner])
+    _, deleted = cleaned(api)
+    assert owned not in deleted
+    assert api.objects == {}
+
+
 def test_kinds():
     with serving({}) as (fake, cluster):
         fake.answers = Answers(Api())
