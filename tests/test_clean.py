@@ -61,7 +61,12 @@ class Api:
         if path in self.stuck:
             self.objects[path]["metadata"]["finalizers"] = ["example/hold"]
         else:
-            for key in [key for key in self.objects if key == path or key.startswith(f"{path}/")]:
+            owned = {
+                key
+                for key, body in self.objects.items()
+                if any(owner["uid"] == path for owner in body["metadata"].get("ownerReferences", []))
+            }
+            for key in [key for key in self.objects if key == path or key.startswith(f"{path}/") or key in owned]:
                 del self.objects[key]
         return 200, {"status": "Success"}
 
