@@ -263,7 +263,7 @@ def test_exec_over_a_websocket(api: Api) -> None:
         _preload_content=False,
     )
     said.run_forever(timeout=20)
-    said.close()
+    said.sock.shutdown()  # close() leaves the socket open once the server has ended it
     assert (said.read_stdout(), said.read_stderr(), said.returncode) == ("out\n", "err\n", 3)
 
 
