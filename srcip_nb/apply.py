@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from srcip_nb.cluster import FIELD_MANAGER, OURS, wait_until
 from srcip_nb.errors import ManifestError, SrcipError
 from srcip_nb.manifest_files import lesson_objects, read_manifests
-from srcip_nb.ownership import is_ours, is_used_as_it_is, marked, require_ours, require_usable, with_image
+from srcip_nb.ownership import is_foreign, is_ours, is_used_as_it_is, marked, require_ours, require_usable, with_image
 from srcip_nb.permissions import Permission, require_permissions
 from srcip_nb.rest import ApiAnswerError, path_of
 
@@ -313,14 +313,12 @@ def _still_there(cluster: Cluster) -> str:
 
 def _foreign_objects(cluster: Cluster) -> list[str]:
     """What somebody else put into our namespace; what Kubernetes itself keeps there, or owns, does not count."""
-    found = []
-    for resource in DELETED_KINDS:
-        for body in cluster.list(resource):
-            metadata = body["metadata"]
-            own = is_ours(body) or metadata["name"] == "kube-root-ca.crt" or metadata.get("ownerReferences")
-            if not own and not metadata.get("deletionTimestamp"):
-                found.append(f"{resource}/{metadata['name']}")
-    return found
+    return [
+        f"{resource}/{body['metadata']['name']}"
+        for resource in DELETED_KINDS
+        for body in cluster.list(resource)
+        if is_foreign(resource, body)
+    ]
 
 
 def _frame(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:

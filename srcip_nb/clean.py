@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from srcip_nb.cluster import OURS, RUN_LABEL, wait_until
 from srcip_nb.errors import NotFinishedError
-from srcip_nb.ownership import is_ours, labels_of
+from srcip_nb.ownership import is_foreign, is_ours, labels_of
 from srcip_nb.rest import ApiAnswerError
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ COLUMNS = ["kind", "namespace", "name", "run", "result"]
 REMOVED = "removed"
 GONE_WITHIN = 120.0  # seconds
 _FIRST = ("services", "daemonsets", "deployments", "statefulsets", "jobs", "replicasets", "pods")
-# What Kubernetes itself keeps in every namespace, and what only tells of other objects.
-_OF_KUBERNETES = {("configmaps", "kube-root-ca.crt"), ("serviceaccounts", "default")}
+# What tells of other objects, or goes with them.
 _TELLING = {"events", "endpoints", "endpointslices", "leases"}
 
 
@@ -103,6 +102,7 @@ def clean(
     import pandas as pd
 
     kinds = kinds_of(cluster)
+    kinds = [kind for kind in kinds if kind.namespaced or kind.name == "namespaces" or not namespaces]
     found, unseen = _ours(cluster, kinds, namespaces, run)
     left: list[Found] = []
     if dry_run:
@@ -158,7 +158,7 @@ def _ours(
         try:
             for place in namespaces if kind.namespaced and namespaces else [""]:
                 if not kind.namespaced and namespaces:
-                    bodies = _by_name(cluster, kind, namespaces) if kind.name == "namespaces" else []
+                    bodies = _by_name(cluster, kind, namespaces)
                     bodies = [body for body in bodies if not run or labels_of(body).get(RUN_LABEL) == run]
                 else:
                     bodies = cluster.request("GET", kind.path(place), query={"labelSelector": labels})[1]["items"]
@@ -199,8 +199,8 @@ def _delete(cluster: Cluster, one: Found) -> None:
 
 
 def _foreign(cluster: Cluster, kinds: Iterable[Kind], namespace: str) -> list[str]:
-    """What somebody else keeps in our namespace; what Kubernetes keeps there, or what has an owner, does not count."""
-    found = []
+    """What somebody else keeps in our namespace, of every kind that may be listed."""
+    found: list[str] = []
     for kind in kinds:
         if not kind.namespaced or kind.name in _TELLING:
             continue
@@ -210,11 +210,7 @@ def _foreign(cluster: Cluster, kinds: Iterable[Kind], namespace: str) -> list[st
             if error.code not in (403, 404, 405, 503):
                 raise
             continue
-        for body in bodies:
-            metadata = body["metadata"]
-            known = is_ours(body) or (kind.name, metadata["name"]) in _OF_KUBERNETES
-            if not (known or metadata.get("ownerReferences") or metadata.get("deletionTimestamp")):
-                found.append(f"{kind} {metadata['name']}")
+        found += [f"{kind} {body['metadata']['name']}" for body in bodies if is_foreign(kind.name, body)]
     return found
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
-from srcip_nb.addresses import addresses
+from srcip_nb.addresses import addresses, canonical
 from srcip_nb.apply import delete
 from srcip_nb.clients import list_clients
 from srcip_nb.cluster import Cluster
@@ -74,7 +74,7 @@ def matrix(
         One row a case, the columns of ``COLUMNS``: ``expected`` (answered, refused, dropped, unreachable), by whom and
         with whose address; what was sent, answered and not; ``verdict`` ("as expected", "differs", "not run") and
         ``difference`` or why it was not run; ``reason`` and ``rule`` of the oracle. ``attrs``: world, mode, cni,
-        kubernetes, seconds, nodes.
+        kubernetes, seconds, nodes, unknown (sources that nobody in the address book owns).
 
     Raises:
         UsageError: no such mode, fewer than two nodes that run pods, or the namespace is somebody else's.
@@ -120,6 +120,7 @@ def matrix(
         "cni": world.cni or "not known",
         "nodes": place.names,
         "seconds": round(time.monotonic() - started, 1),
+        "unknown": book.unknown(rows),
     }
     return frame
 
@@ -154,6 +155,7 @@ class _Addresses:
         self._named: dict[Source, str] = {}
         book = addresses(own)
         of_nodes = book[book["kind"].isin(["node", "pod-network"])]
+        self._owned = set(book["address"])
         self._any = {node: set(of_nodes.loc[of_nodes["node"] == node, "address"]) for node in of_nodes["node"].unique()}
         if own.lab is not None:
             self._named = lab_addresses(own.lab.info())
@@ -165,6 +167,11 @@ class _Addresses:
         if source.kind == "any":
             return self._any.get(source.owner, set()) if source.owner else set().union(*self._any.values())
         return self._any.get(source.owner, set())
+
+    def unknown(self, rows: list[Row]) -> list[str]:
+        """The sources that pods saw and that nobody in the book owns."""
+        seen = {canonical(answer.source) or answer.source for row in rows for answer in row.seen.answers}
+        return sorted(seen - self._owned)
 
 
 def lab_addresses(info: dict[str, Any]) -> dict[Source, str]:

@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster
 
 GRANTED = "srcip-nb/granted"
+# What a cluster itself puts into every namespace, as (plural name, name): Kubernetes' root-ca-cert-publisher and
+# service account controllers, OpenShift's of the same kind, Istio's istiod.
+IN_EVERY_NAMESPACE = {
+    ("configmaps", "kube-root-ca.crt"),
+    ("configmaps", "openshift-service-ca.crt"),
+    ("configmaps", "istio-ca-root-cert"),
+    ("serviceaccounts", "default"),
+    ("serviceaccounts", "builder"),
+    ("serviceaccounts", "deployer"),
+    ("rolebindings", "system:image-pullers"),
+    ("rolebindings", "system:image-builders"),
+    ("rolebindings", "system:deployers"),
+}
 COURSE_IMAGES = {"nginx", "nginx:latest"}  # what the course's manifests say
 
 
@@ -33,6 +46,18 @@ def labels_of(body: dict[str, Any]) -> dict[str, str]:
 def is_ours(body: dict[str, Any]) -> bool:
     """Whether this project created the object: its label says so."""
     return labels_of(body).get(MANAGED_BY) == FIELD_MANAGER
+
+
+def is_foreign(resource: str, body: dict[str, Any]) -> bool:
+    """Whether somebody else keeps this in a namespace: not us, not the cluster itself, and no owner or end of its own.
+
+    Args:
+        resource: plural name.
+        body: the object.
+    """
+    metadata = body["metadata"]
+    is_known = is_ours(body) or (resource, metadata["name"]) in IN_EVERY_NAMESPACE
+    return not (is_known or metadata.get("ownerReferences") or metadata.get("deletionTimestamp"))
 
 
 def is_granted(namespace: dict[str, Any]) -> bool:

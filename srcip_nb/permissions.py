@@ -84,7 +84,7 @@ FEATURES: dict[str, tuple[Rule, ...]] = {
         Rule(OWN, "", ("configmaps", "services"), _MAKE, "the page and the Service"),
         Rule(OWN, "apps", ("deployments",), _MAKE, "the web servers"),
         Rule(OWN, "apps", ("replicasets",), ("list",), "why a rollout does not come to its end"),
-        Rule(OWN, "", ("pods",), ("get", "list", "delete"), "who answers"),
+        Rule(OWN, "", ("pods",), ("list", "delete"), "who answers"),
         Rule(OWN, "", ("pods/log",), ("get",), "nginx's own lines, from which every address is taken"),
         Rule(OWN, "", ("events",), ("list",), "what pods wait for; which node announces an address"),
         Rule(OWN, _SLICES, ("endpointslices",), ("list", "delete"), "which pods the Service sends to"),

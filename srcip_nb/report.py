@@ -6,6 +6,7 @@ The JSON keeps its form; ``schema`` changes when it does::
      "world": "lab 'lab'", "kubernetes": "v1.36.2", "mode": "iptables", "cni": "flannel",
      "nodes": ["master01", …], "seconds": 12.7,
      "summary": {"as expected": 700, "differs": 0, "not run": 148},
+     "unknown_sources": ["203.0.113.9"],               seen by pods, and nobody's in the address book
      "cases": [
        {"service": "local", "client": "c1", "destination": "nodeport-worker02",
         "expected": {"outcome": "answered",              answered, refused, dropped or unreachable; "" if not run
@@ -69,7 +70,8 @@ def document(frame: pd.DataFrame) -> dict[str, Any]:
             }
         )
     about = {name: frame.attrs[name] for name in ("world", "kubernetes", "mode", "cni", "nodes", "seconds")}
-    return {"schema": SCHEMA, **about, "summary": _summary(frame), "cases": cases}
+    unknown = list(frame.attrs.get("unknown", []))
+    return {"schema": SCHEMA, **about, "summary": _summary(frame), "unknown_sources": unknown, "cases": cases}
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -151,6 +153,8 @@ def _totals(frame: pd.DataFrame) -> list[str]:
         f"{told}: {attrs['world']}, Kubernetes {attrs['kubernetes']}, mode {attrs['mode']}, pod network "
         f"{attrs['cni']}, {attrs['seconds']:.0f} s"
     ]
+    if attrs.get("unknown"):
+        lines.append(f"unknown sources, in nobody's name in the address book: {', '.join(attrs['unknown'])}")
     left_out = frame[frame["verdict"] == NOT_RUN]
     for reason, rows in left_out.groupby("difference", sort=False):
         lines.append(f"not run, {', '.join(dict.fromkeys(rows['client']))}: {len(rows)} cases: {reason}")

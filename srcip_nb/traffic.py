@@ -19,6 +19,7 @@ from srcip_nb.addresses import addresses, name_sources
 from srcip_nb.clients import Client, find_client
 from srcip_nb.cluster import SERVICE
 from srcip_nb.errors import ClusterError, UsageError
+from srcip_nb.nat import nat_words
 from srcip_nb.progress import Progress
 from srcip_nb.rest import ApiAnswerError
 from srcip_nb.rollout import service_address
@@ -88,7 +89,7 @@ def visit(
         The columns of ``COLUMNS``, by request. ``status``, ``pod``, ``node``, ``source_*`` and ``preserved`` are NA
         where there is none; ``error`` is "" for an answer. ``attrs``: run, client, target, service, policy, world,
         vip, announcer (the one node that announces the VIP; "" if not known, or several do), announcers (all such
-        nodes), unmatched (answered, but not found in a log).
+        nodes), nat (in words, if one changes the client's address), unmatched (answered, but not found in a log).
 
     Raises:
         UsageError: no such client or target, or a number that makes no sense; nothing was sent.
@@ -111,8 +112,11 @@ def visit(
         step.result = t("visit.some", answered=answered, missing=missing) if missing else t("visit.all", count=n)
         if len(lines) < answered:
             step.result += t("visit.no_line", count=answered - len(lines))
-    policy = body["spec"].get("externalTrafficPolicy")
-    frame = table_of(run, results, lines, book, client=sender.name, targets=targets, policy=policy)
+        policy = body["spec"].get("externalTrafficPolicy")
+        frame = table_of(run, results, lines, book, client=sender.name, targets=targets, policy=policy)
+        nat = nat_words(frame, book, body, targets)
+        if nat:
+            step.result += f"; {nat}"
     found = frame["source_ip"].notna()
     announced_by = announcers(cluster, service)
     frame.attrs = {
@@ -125,6 +129,7 @@ def visit(
         "vip": service_address(body),
         "announcer": _only(announced_by),
         "announcers": list(announced_by),
+        "nat": nat,
         "unmatched": int((frame["status"].notna() & ~found).sum()),
     }
     return frame
