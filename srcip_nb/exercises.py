@@ -39,6 +39,26 @@ def _answered(turn: Any) -> int:
     return int(turn["status"].notna().sum())
 
 
+def _connected(seen: Any) -> set[str]:
+    return set(seen["connection_from"].dropna().astype(str))
+
+
+def _taken(seen: Any) -> set[str]:
+    return set(seen["source_ip"].dropna().astype(str))
+
+
+def _kept(seen: Any) -> int:
+    return int(seen["preserved"].fillna(False).sum())
+
+
+def _met_itself(seen: Any) -> int:
+    return int((seen["pod"].astype(object) == seen["client"].astype(object)).sum())
+
+
+def _without_answer(table: Any) -> set[str]:
+    return set(table.index[table["answered"] == 0])
+
+
 ANSWERS: dict[str, Callable[[Any], Any]] = {
     "01.1": _node_port,
     "01.2": _nodes_without_pods,
@@ -46,6 +66,12 @@ ANSWERS: dict[str, Callable[[Any], Any]] = {
     "02.2": _nodes_whose_addresses,
     "03.1": _nodes_for_the_load_balancer,
     "03.2": _answered,
+    "07.1": _connected,
+    "07.2": _taken,
+    "07.3": _kept,
+    "08.1": _met_itself,
+    "08.2": _without_answer,
+    "08.3": _answered,
 }
 
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from srcip_nb.addresses import addresses
 from srcip_nb.apply import require_ours
 from srcip_nb.clients import find_client
-from srcip_nb.cluster import wait_until
+from srcip_nb.cluster import MERGE_PATCH, wait_until
 from srcip_nb.errors import ClusterError, UsageError
-from srcip_nb.notebook import Shown
-from srcip_nb.policy import policy
+from srcip_nb.in_force import wait_in_force
+from srcip_nb.notebook import Shown, Yaml
 from srcip_nb.rest import path_of
 from srcip_nb.rollout import service_address, wait_ready
 from srcip_nb.traffic import find_targets, join, log_lines, send, table_of
@@ -44,8 +44,6 @@ SAID = {
     "proxy_line": "proxy_protocol_addr",
 }
 """Columns beside the one table's -> nginx's variable."""
-
-_ROUND = 8  # requests; with two backends one of them is missed in 1 of 128 rounds
 
 
 def wait_proxy(cluster: Cluster, timeout: float = 60.0) -> pd.DataFrame:
@@ -203,11 +201,8 @@ def _trusts(pod: dict[str, Any], address: str) -> bool:
     return any(one["name"] == "TRUSTED" and one.get("value") == address for one in env)
 
 
-def set_ip_mode(cluster: Cluster, service: str, mode: str, address: str | None = None) -> Shown:
+def set_ip_mode(cluster: Cluster, service: str, mode: str, address: str | None = None) -> Yaml:
     """Write a load balancer's word into a Service's status, as its controller would, and wait for the nodes' rules.
-
-    kube-proxy takes the changes of Services in their order, so a later one tells: the policy of Service ``proxy`` is
-    changed and changed back.
 
     Args:
         cluster: where.
@@ -228,7 +223,6 @@ def set_ip_mode(cluster: Cluster, service: str, mode: str, address: str | None =
     ingress = [{"ip": address or proxy_address(cluster), "ipMode": mode}]
     path = path_of("services", cluster.namespace, service, "status")
     patch = {"status": {"loadBalancer": {"ingress": ingress}}}
-    now = cluster.request("PATCH", path, patch, content_type="application/merge-patch+json")[1]
-    for value in ("Cluster", "Local"):
-        policy(cluster, value, PROXY)
-    return Shown(yaml.safe_dump(now["status"], sort_keys=False))
+    now = cluster.request("PATCH", path, patch, content_type=MERGE_PATCH)[1]
+    wait_in_force(cluster, PROXY)
+    return Yaml(yaml.safe_dump(now["status"], sort_keys=False))

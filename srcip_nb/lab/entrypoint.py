@@ -5,7 +5,7 @@
     /docker-entrypoint.d/15-local-resolvers.envsh                ⎫
     /docker-entrypoint.d/20-envsubst-on-templates.sh             ⎬ do something only when variables or files ask for it
     /docker-entrypoint.d/30-tune-worker-processes.sh             ⎭
-    /usr/local/sbin/nginx                                        the machine's nginx, with its module stream if it has one
+    /usr/local/sbin/nginx                                        the machine's nginx, with its module stream, if any
 
 Names and messages are the official image's (nginxinc/docker-nginx), and each tells of a step that is really done: what
 a volume puts into /docker-entrypoint.d runs as well. What the lab cannot do ends the container and says so.
