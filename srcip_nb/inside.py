@@ -171,7 +171,8 @@ def arrives_as(cluster: Cluster, asking: pd.DataFrame) -> pd.Series:
 def zones(cluster: Cluster) -> pd.DataFrame:
     """The zone of each node.
 
-    In a lab, workers that are in none are put into one each: zone-a, zone-b, and so on. On a real cluster nodes are somebody else's: they are read, and never labelled.
+    In a lab, workers that are in none are put into one each: zone-a, zone-b, and so on. On a real cluster nodes are
+    somebody else's: they are read, and never labelled.
 
     Returns:
         Index NAME, column ZONE, NA for a node in no zone.
