@@ -15,12 +15,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from srcip_nb.lab.entrypoint import STREAM_MODULE
 from srcip_nb.lab.kernel.root import NEEDED, PATH, UNSHARE, can_run_root
 
 OK, MISSING, WITHOUT = "ok", "missing", "without"
@@ -84,6 +86,7 @@ FEATURES = (
 # Beside what a lab cannot do without: program -> (Debian package, what for).
 USEFUL = {
     "curl": ("curl", "requests by hand, from any host or pod"),
+    "envsubst": ("gettext-base", "variables in a pod's nginx configuration"),
     "nft": ("nftables", "looking at rules as nftables"),
     "tcpdump": ("tcpdump", "packets, in any host or pod"),
     "kubectl": ("", "the cluster by hand: https://kubernetes.io/docs/tasks/tools/"),
@@ -98,7 +101,7 @@ def doctor() -> list[Finding]:
     why, _, remedy = reason.partition("; type: ")
     root = Finding(MISSING if reason else OK, "kernel root", why or "works: namespaces, veths and NAT", remedy)
     features = [] if reason else [try_feature(feature) for feature in FEATURES]
-    return [root, *features, *programs(), *python_packages()]
+    return [root, *features, *programs(), nginx_stream(), *python_packages()]
 
 
 def try_feature(feature: Feature) -> Finding:
@@ -134,6 +137,34 @@ def programs() -> list[Finding]:
             state = MISSING if name in NEEDED else WITHOUT
             found.append(Finding(state, name, used_for, f"sudo apt-get install -y {package}" if package else ""))
     return found
+
+
+def nginx_stream() -> Finding:
+    """Whether this machine's nginx hands on bytes (module stream), built in or from its file; tried by its own test."""
+    what, used_for = "nginx stream", "proxies that speak PROXY protocol, in pods"
+    for load in ("", f"load_module {STREAM_MODULE};"):
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as trial:
+            trial.write("pid /dev/null;\nevents {}\nstream {}\n")
+            trial.flush()
+            argv = ["nginx", "-t", "-q", "-c", trial.name, *(["-g", load] if load else [])]
+            if _succeeds(argv):
+                return Finding(OK, what, used_for)
+    return Finding(WITHOUT, what, used_for, "sudo apt-get install -y libnginx-mod-stream")
+
+
+def _succeeds(argv: list[str]) -> bool:
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TRIAL_WITHIN,
+            check=False,
+            env={"PATH": PATH},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def _version(place: str, name: str) -> str:

@@ -113,7 +113,7 @@ def _finish(axes: Axes, bars: list[str], df: pd.DataFrame, title: str) -> None:
 
 
 def source_addresses_table(
-    before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str] | None = None
+    before: pd.DataFrame, after: pd.DataFrame, *, names: tuple[str, str] | None = None
 ) -> pd.DataFrame:
     """Count the source IPs that nginx logged, before and after.
 
@@ -134,7 +134,7 @@ def source_addresses_table(
     return _titled(pd.DataFrame(rows, columns=["source_ip", "owner", first, second]))
 
 
-def source_addresses(before: pd.DataFrame, after: pd.DataFrame, names: tuple[str, str] | None = None) -> Picture:
+def source_addresses(before: pd.DataFrame, after: pd.DataFrame, *, names: tuple[str, str] | None = None) -> Picture:
     """Draw the source IPs that nginx logged, before and after, with whose addresses they are.
 
     Args:

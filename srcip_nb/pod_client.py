@@ -115,7 +115,7 @@ def run_in_pod(cluster: Cluster, pod: str, command: Sequence[str], timeout: floa
 
     remedy = f"Try it by hand: kubectl exec -n {cluster.namespace} {pod} -- {shlex.join(command[:1])}"
     try:
-        answer = stream(
+        connection = stream(
             CoreV1Api(cluster.api_client()).connect_get_namespaced_pod_exec,
             pod,
             cluster.namespace,
@@ -124,9 +124,13 @@ def run_in_pod(cluster: Cluster, pod: str, command: Sequence[str], timeout: floa
             stdout=True,
             stderr=True,
             tty=False,
-            _request_timeout=timeout,
+            _preload_content=False,
         )
+        try:
+            connection.run_forever(timeout=timeout)
+            return str(connection.read_all())
+        finally:
+            connection.sock.shutdown()  # close() leaves the socket open where the other end has closed first
     except (ApiException, OSError) as error:
         reason = getattr(error, "reason", "") or str(error)
         raise ClusterError(f"no command runs in pod {pod!r}: {reason}", remedy) from error
-    return str(answer)

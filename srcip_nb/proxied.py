@@ -38,6 +38,8 @@ HTTP, STREAM = 80, 8080
 NOBODY, EVERYBODY = "255.255.255.255", "0.0.0.0/0"
 """For ``trust``: no request comes from the first address; the second is every one."""
 
+IP_MODES = ("VIP", "Proxy")
+
 SAID = {
     "connection_from": "realip_remote_addr",
     "forwarded_for": "http_x_forwarded_for",
@@ -215,10 +217,12 @@ def set_ip_mode(cluster: Cluster, service: str, mode: str, address: str | None =
 
     Raises:
         ClusterError: the API refused; nothing was changed.
-        UsageError: on a real cluster, the Service is not ours; nothing was changed.
+        UsageError: no such mode, or on a real cluster the Service is not ours; nothing was changed.
     """
     import yaml
 
+    if mode not in IP_MODES:
+        raise UsageError(f"ipMode cannot be {mode!r}", f"Give one of: {', '.join(IP_MODES)}")
     require_ours(cluster, cluster.get("services", service), "Service")
     ingress = [{"ip": address or proxy_address(cluster), "ipMode": mode}]
     path = path_of("services", cluster.namespace, service, "status")

@@ -153,7 +153,9 @@ def test_clients_of_a_lab_and_of_a_real_cluster():
     one_pod = {("GET", "/api/v1/namespaces/seminar/pods"): (200, {"items": items("pods")[:1]})}
     with serving(one_pod, lab=FakeLab()) as (_, cluster):
         assert find_client(cluster, pod).address == "10.0.30.66"
-    with serving({}) as (_, cluster):
+    with serving(one_pod) as (_, cluster):
+        assert (find_client(cluster, pod).role, find_client(cluster, None).role) == ("pod", "client")
+    with serving(no_pods) as (_, cluster):
         assert clients(cluster).index.tolist() == ["this machine"]
         with pytest.raises(UsageError, match=r"no client 'client' in context 'kind-kind'.*'this machine'"):
             find_client(cluster, "client")

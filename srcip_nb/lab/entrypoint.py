@@ -17,6 +17,8 @@ import hashlib
 from collections.abc import Mapping
 
 FOLDER = "/docker-entrypoint.d"
+STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
+"""Where Debian's package libnginx-mod-stream puts it."""
 
 ENTRYPOINT = """\
 #!/bin/sh
@@ -130,7 +132,7 @@ _NGINX = """\
 for nginx in /usr/sbin/nginx /usr/bin/nginx /usr/local/bin/nginx; do
     [ ! -x "$nginx" ] || break
 done
-stream=/usr/lib/nginx/modules/ngx_stream_module.so
+stream=MODULE
 if [ -e "$stream" ] && "$nginx" -V 2>&1 | grep -q -e --with-stream=dynamic; then
     load="load_module $stream;"
     is_given=
@@ -143,7 +145,7 @@ if [ -e "$stream" ] && "$nginx" -V 2>&1 | grep -q -e --with-stream=dynamic; then
     [ -n "$is_given" ] || set -- -g "$load" "$@"
 fi
 exec "$nginx" "$@"
-"""
+""".replace("MODULE", STREAM_MODULE)
 
 
 def entrypoint_files(default_conf: str) -> Mapping[str, str]:
