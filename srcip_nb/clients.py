@@ -1,4 +1,4 @@
-"""Where requests start: the hosts of a lab, or this machine where the cluster is a real one; in either, pods as well.
+"""Where requests start: the hosts of a lab, or this machine where the cluster is a real one.
 
 Each result tells the address that its own socket had, so what a pod logs is compared with what really left.
 """
@@ -19,16 +19,13 @@ if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster
 
 
-POD = "pod"
-
-
 @dataclass(frozen=True)
 class Client:
     """A host that can send requests.
 
     Attributes:
         name: as ``visit(client=…)`` takes it.
-        role: client, router, control-plane, worker, pod; "client" for this machine.
+        role: client, router, control-plane, worker; "client" for this machine.
         address: its own address, "" where it depends on the destination.
     """
 
@@ -53,14 +50,7 @@ class Client:
             ``latency_ms, body``.
         """
         if self.cluster.lab is not None:
-            host = f"{self.cluster.namespace}/{self.name}" if self.role == POD else self.name
-            return self.cluster.lab.visit(host, requests, concurrency=concurrency, timeout=timeout, rate=rate)
-        if self.role == POD:
-            from srcip_nb.pod_client import send_from_pod
-
-            if rate is not None:
-                raise UsageError(f"pod {self.name!r} cannot keep a rate", "Leave out rate, or take another client")
-            return send_from_pod(self.cluster, self.name, requests, concurrency, timeout)
+            return self.cluster.lab.visit(self.name, requests, concurrency=concurrency, timeout=timeout, rate=rate)
         from srcip_nb.lab.agent.load import visit
 
         return chain.from_iterable(visit(requests, concurrency=concurrency, timeout=timeout, rate=rate))
@@ -75,7 +65,7 @@ def list_clients(cluster: Cluster) -> list[Client]:
 
 
 def find_client(cluster: Cluster, name: str | None) -> Client:
-    """The client of that name; None: the first. A pod of the namespace can be one too.
+    """The client of that name; None: the first. In a lab, a pod of the namespace can be one too.
 
     Raises:
         UsageError: no such client; the message names those there are.
@@ -91,8 +81,8 @@ def find_client(cluster: Cluster, name: str | None) -> Client:
 
 
 def _pod(cluster: Cluster, name: str) -> Client | None:
-    pods = cluster.list("pods", fields=f"metadata.name={name}")
-    return next((Client(cluster, name, POD, pod["status"].get("podIP", "")) for pod in pods), None)
+    pods = cluster.list("pods", fields=f"metadata.name={name}") if cluster.lab is not None else []
+    return next((Client(cluster, name, "pod", pod["status"].get("podIP", "")) for pod in pods), None)
 
 
 def clients(cluster: Cluster) -> pd.DataFrame:

@@ -7,7 +7,6 @@ from srcip_nb import checks, inside, proxied
 from srcip_nb.errors import UsageError
 from srcip_nb.in_force import patch_service
 from srcip_nb.manifest_files import STEPS, lesson_objects, manifest_text
-from srcip_nb.pod_client import send_from_pod
 from srcip_nb.rest import ApiAnswerError
 from tests.lesson_frames import KEPT, W1, W2, frame
 
@@ -124,20 +123,6 @@ def test_what_the_proxy_has_not_is_said(behind_proxy):
     with pytest.raises(UsageError, match="has no 'nginx'"):
         proxied.nginx_conf(behind_proxy, "proxy-conf", "nginx")
     assert proxied.visit_proxy(behind_proxy, 2, target="nodeport")["status"].tolist() == [200, 200]
-
-
-@pytest.mark.lab
-def test_requests_by_exec_are_as_those_of_the_agent(behind_proxy):
-    """The way that a real cluster's pods take, through the API's exec and the pod's own curl."""
-    pod = behind_proxy.list("pods", labels="app=visitor")[0]
-    address = behind_proxy.get("services", "backend")["spec"]["clusterIP"]
-    urls = [f"http://{address}/", f"http://{address}/", f"http://{pod['status']['podIP']}:81/"]
-    requests = [{"id": n, "url": url, "headers": {"X-Forwarded-For": "a"}} for n, url in enumerate(urls)]
-    found = {one["id"]: one for one in send_from_pod(behind_proxy, pod["metadata"]["name"], requests, 2, 2.0)}
-    assert [found[n]["status"] for n in range(3)] == [200, 200, None]
-    assert found[2]["error"] == "refused"
-    assert found[0]["client_ip"] == pod["status"]["podIP"]
-    assert proxied.read_answer(found[0]["body"])["http_x_forwarded_for"] == "a"
 
 
 @pytest.mark.lab
