@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from srcip_nb.addresses import addresses, name_sources
@@ -145,15 +145,16 @@ def send(
     timeout: float = 2.0,
     rate: float | None = None,
     step: Progress | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Send ``n`` requests with ids, to the targets in turn, and return their results in order.
 
     Raises:
         ClusterError: the client ended before all had been sent.
     """
-    requests = [
-        {"id": i, "url": f"http://{targets[i % len(targets)]}/?run={run}&request={i}", "headers": {}} for i in range(n)
-    ]
+    fields = dict(headers or {})
+    urls = [f"http://{targets[i % len(targets)]}/?run={run}&request={i}" for i in range(n)]
+    requests = [{"id": i, "url": url, "headers": fields} for i, url in enumerate(urls)]
     results = []
     for result in sender.send(requests, concurrency=concurrency, timeout=timeout, rate=rate):
         results.append(result)
