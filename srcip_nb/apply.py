@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from srcip_nb.cluster import FIELD_MANAGER, MANAGED_BY, OURS, wait_until
+from srcip_nb.cluster import FIELD_MANAGER, MANAGED_BY, OURS, is_ready, wait_until
 from srcip_nb.errors import ManifestError, SrcipError, UsageError
 from srcip_nb.manifest_files import lesson_objects, read_manifests
 from srcip_nb.rest import ApiAnswerError, path_of
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster
 
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
+PUBLISHED = {"kube-root-ca.crt", "openshift-service-ca.crt", "istio-ca-root-cert"}
+"""ConfigMaps that a cluster's own controllers put into every namespace: Kubernetes', OpenShift's, Istio's."""
+
 DELETED_KINDS = ("services", "deployments", "pods", "configmaps")
 NAMESPACE_GONE_WITHIN = 60.0  # seconds
 
@@ -246,6 +249,8 @@ def delete(cluster: Cluster, *, wait: bool = True, timeout: float = 60.0) -> pd.
         if foreign:
             result = f"left: it holds what srcip-nb did not create ({', '.join(foreign)})"
         else:
+            _delete_one(cluster, "namespaces", cluster.namespace)
+            _give_up_lost_pods(cluster)
             _delete_namespace(cluster, cluster.namespace, wait=wait, timeout=timeout)
             result = "deleted"
         rows.append(("namespaces", cluster.namespace, "", result))
@@ -254,13 +259,22 @@ def delete(cluster: Cluster, *, wait: bool = True, timeout: float = 60.0) -> pd.
     return _frame(rows)
 
 
-def _delete_one(cluster: Cluster, resource: str, name: str) -> None:
+def _delete_one(cluster: Cluster, resource: str, name: str, grace_seconds: int | None = None) -> None:
     try:
         path = path_of(resource, cluster.namespace, name)
-        cluster.request("DELETE", path, query={"propagationPolicy": "Background"})
+        cluster.request("DELETE", path, query={"propagationPolicy": "Background", "gracePeriodSeconds": grace_seconds})
     except ApiAnswerError as error:
         if error.code != 404:  # gone already is what was wanted
             raise
+
+
+def _give_up_lost_pods(cluster: Cluster) -> None:
+    """Pods of our namespace on nodes that are not Ready: no kubelet tells of their end, so nobody waits for it."""
+    nodes = cluster.list("nodes")
+    lost = {node["metadata"]["name"] for node in nodes if not is_ready(node)}
+    for pod in cluster.list("pods") if lost else []:
+        if pod["spec"].get("nodeName") in lost:
+            _delete_one(cluster, "pods", pod["metadata"]["name"], grace_seconds=0)
 
 
 def _delete_namespace(cluster: Cluster, name: str, *, wait: bool, timeout: float) -> None:
@@ -288,7 +302,7 @@ def _foreign_objects(cluster: Cluster) -> list[str]:
     for resource in DELETED_KINDS:
         for body in cluster.list(resource):
             metadata = body["metadata"]
-            own = is_ours(body) or metadata["name"] == "kube-root-ca.crt" or metadata.get("ownerReferences")
+            own = is_ours(body) or metadata["name"] in PUBLISHED or metadata.get("ownerReferences")
             if not own and not metadata.get("deletionTimestamp"):
                 found.append(f"{resource}/{metadata['name']}")
     return found

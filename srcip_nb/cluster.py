@@ -115,6 +115,12 @@ class Cluster:
         return self.request("PATCH", path, patch, query=query, content_type=MERGE_PATCH)[1]
 
 
+def is_ready(body: dict[str, Any]) -> bool:
+    """Whether the condition Ready of a Node or Pod is True."""
+    conditions = body.get("status", {}).get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
 def wait_until(look: Callable[[], str], what: str, timeout: float, *, every: float = 0.05, remedy: str = "") -> float:
     """Look until it holds; returns the seconds that took.
 
