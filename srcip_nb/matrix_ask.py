@@ -37,6 +37,9 @@ PAUSE = 1.1
 """Seconds between two rounds; the kernel allows one more ICMP message a second to each peer (icmp_ratelimit)."""
 
 CONCURRENCY = 32
+CONCURRENCY_IN_POD = 8
+"""There each request is a process of its own, on a node that has other work."""
+
 TIMEOUT = 2.0  # seconds
 TIMEOUT_UNANSWERED = 1.0
 """Seconds where no answer is expected: what is refused is refused at once, and what is answered after all would be."""
@@ -122,8 +125,10 @@ class Run:
 
     def _send(self, way: tuple[str, float], batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
         host, timeout = way
-        client = Client(self._own, host, "client", "")
-        return list(client.send(batch, concurrency=CONCURRENCY, timeout=timeout))
+        is_pod = self._own.lab is None and "/" in host
+        client = Client(self._own, host, "pod" if is_pod else "client", "", host if is_pod else "")
+        concurrency = CONCURRENCY_IN_POD if is_pod else CONCURRENCY
+        return list(client.send(batch, concurrency=concurrency, timeout=timeout))
 
     def _logged(self, wanted: set[int]) -> dict[int, tuple[str, str]]:
         """Request -> (pod, source) of what the servers' logs hold by now, awaited for a while."""
