@@ -24,7 +24,7 @@ from srcip_nb.apply import delete
 from srcip_nb.clients import list_clients
 from srcip_nb.cluster import Cluster
 from srcip_nb.dataplane import DataPlane, left_out, mode_or_default
-from srcip_nb.errors import UsageError
+from srcip_nb.errors import SrcipError, UsageError
 from srcip_nb.expect import MODES, Expectation, Source, World, expect
 from srcip_nb.host_pods import IMAGE
 from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN, Observation, judge
@@ -117,9 +117,14 @@ def matrix(
             Run(own, place, progress).ask_all(rows)
             require_standing(own, place, standing)
             book = _Addresses(own)
-        finally:
-            with Progress("the matrix is taken away", progress):
-                delete(own)
+        except SrcipError:
+            with contextlib.suppress(SrcipError):  # what ended the matrix is what the caller has to know
+                _take_away(own, progress)
+            raise
+        except BaseException:
+            _take_away(own, progress)
+            raise
+        _take_away(own, progress)
     frame = table(rows, book)
     frame.attrs = {
         "world": str(cluster.world),
@@ -132,6 +137,11 @@ def matrix(
         "seconds": round(time.monotonic() - started, 1),
     }
     return frame
+
+
+def _take_away(own: Cluster, progress: bool) -> None:
+    with Progress("the matrix is taken away", progress):
+        delete(own)
 
 
 def _world_of(cluster: Cluster, mode: str | None) -> tuple[DataPlane | None, World]:

@@ -30,7 +30,7 @@ from srcip_nb.traffic import LOG_WITHIN, LOOK_BACK
 
 REQUESTS = 8
 REQUESTS_UNANSWERED = 2
-ROUNDS = 4
+ROUNDS = 10
 """How often an incomplete case is asked again: of two endpoints, 40 requests miss one 1 time in 10**11."""
 
 PAUSE = 1.1

@@ -39,7 +39,8 @@ exit 0"""
 
 # One curl each. $0: the time limit, $1: what to say, $2: the URL.
 _EACH = r"""printf "%s\n" "$(curl -sv --max-time "$0" --noproxy "*" -A srcip-nb -H "Connection: close" \
--w "\n$1" "$2" 2>&1 | grep -E "^=|^[^*<>{}]|^[{}][^ ]|^[{}]$|failed: |reset by peer" | tail -c 900 | tr "\n" "\036")" """
+-w "\n$1" "$2" 2>&1 | grep -E "^=|^[^*<>{}]|^[{}][^ ]|^[{}]$|failed: |reset by peer" | tail -c 900 \
+| tr "\n" "\036")" """
 _APART = _NEEDS % "curl xargs grep" + r"""exec xargs -E end -n 1 -P "$1" sh -c "$4" "$2" "$3" """
 
 _LINE = re.compile(
