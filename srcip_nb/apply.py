@@ -270,7 +270,10 @@ def _delete_one(cluster: Cluster, resource: str, name: str, grace_seconds: int |
 
 def _give_up_lost_pods(cluster: Cluster) -> None:
     """Pods of our namespace on nodes that are not Ready: no kubelet tells of their end, so nobody waits for it."""
-    nodes = cluster.list("nodes")
+    try:
+        nodes = cluster.list("nodes")
+    except ApiAnswerError:
+        return  # who may not see nodes waits for all pods alike
     lost = {node["metadata"]["name"] for node in nodes if not is_ready(node)}
     for pod in cluster.list("pods") if lost else []:
         if pod["spec"].get("nodeName") in lost:

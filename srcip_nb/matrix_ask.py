@@ -41,6 +41,9 @@ CONCURRENCY_IN_POD = 8
 """There each request is a process of its own, on a node that has other work."""
 
 TIMEOUT = 2.0  # seconds
+TIMEOUT_REAL = 5.0
+"""Seconds on a real cluster: its network may lose a packet, and the first two SYNs are sent again after 1 and 3."""
+
 TIMEOUT_UNANSWERED = 1.0
 """Seconds where no answer is expected: what is refused is refused at once, and what is answered after all would be."""
 
@@ -109,7 +112,8 @@ class Run:
         batches: dict[tuple[str, float], list[dict[str, Any]]] = {}
         for row in rows:
             is_answered = row.expected is not None and row.expected.outcome == ANSWERED
-            count, timeout = (REQUESTS, TIMEOUT) if is_answered else (REQUESTS_UNANSWERED, TIMEOUT_UNANSWERED)
+            patience = TIMEOUT if self._own.lab is not None else TIMEOUT_REAL
+            count, timeout = (REQUESTS, patience) if is_answered else (REQUESTS_UNANSWERED, TIMEOUT_UNANSWERED)
             batch = batches.setdefault((row.question.host, timeout), [])
             for _ in range(count):
                 url = f"http://{row.question.target}/?run={self._id}&request={self._sent}"

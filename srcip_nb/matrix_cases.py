@@ -267,6 +267,9 @@ def questions(
                 yield Question(name, asker.name, destination, why_not=missing) if missing else question
         for one in _led(name, service, place, outside):
             yield one if led else Question(one.service, one.client, one.destination, why_not=NOT_LED)
+    for name in EXTERNAL_IPS:
+        if name not in services:
+            yield Question(name, "all clients", "externalip", why_not=NOT_OUR_LAN)
 
 
 class _Asker(NamedTuple):
