@@ -82,7 +82,8 @@ def matrix(
         One row a case, the columns of ``COLUMNS``: ``expected`` (answered, refused, dropped, unreachable), by whom and
         with whose address; what was sent, answered and not; ``verdict`` ("as expected", "differs", "not run") and
         ``difference`` or why it was not run; ``reason`` and ``rule`` of the oracle. ``attrs``: world, mode, cni,
-        kubernetes, seconds, nodes, owners (address -> whose it is), data_plane (fact -> value and evidence).
+        kubernetes, seconds, nodes, namespace (gone again), owners (address -> whose it is), data_plane (fact -> value
+        and evidence).
 
     Raises:
         UsageError: no such mode, fewer than two nodes that run pods, or a mode that cannot be found out.
@@ -132,6 +133,7 @@ def matrix(
         "mode": world.mode,
         "cni": world.cni or (plane.cni.value if plane else "") or "not known",
         "nodes": place.names,
+        "namespace": own.namespace,
         "owners": book.owners,
         "data_plane": {name: [fact.value, fact.evidence] for name, fact in plane.facts().items()} if plane else {},
         "seconds": round(time.monotonic() - started, 1),

@@ -56,7 +56,8 @@ def _gone(own: Cluster, place: Place, before: dict[str, tuple[str, int]]) -> str
             return f"node {node} is {'not Ready' if node in ready else 'gone'} now"
     pods = {pod["metadata"]["name"]: pod for pod in own.list("pods")}
     for name, identity in before.items():
-        if name not in pods or not is_ready(pods[name]):
+        is_going = name in pods and pods[name]["metadata"].get("deletionTimestamp")
+        if name not in pods or is_going or not is_ready(pods[name]):
             return f"pod {name} does not run any more"
         if (pods[name]["metadata"]["uid"], _restarts(pods[name])) != identity:
             return f"pod {name} was started again meanwhile"

@@ -20,6 +20,7 @@ import pytest
 
 from srcip_nb import connect
 from srcip_nb.errors import NotFinishedError
+from srcip_nb.lab.state import find_lab
 from srcip_nb.matrix import matrix
 from srcip_nb.matrix_ask import Run
 from srcip_nb.run import what_went_away
@@ -129,7 +130,7 @@ def test_an_api_server_that_is_killed_in_the_middle_of_a_matrix(own_lab, tmp_pat
     command = [sys.executable, "-m", "srcip_nb", "matrix", "--lab", own_lab.name, "--json", str(result)]
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         lines_until(process, "pods and Services of the matrix: ")
-        os.kill(own_lab.client.info()["supervisor"], signal.SIGKILL)
+        os.kill(find_lab(own_lab.name).supervisor.pid, signal.SIGKILL)
         _, said = process.communicate(timeout=90)
     assert process.returncode == 1
     assert json.loads(result.read_text())["verdict"] == "not finished"
