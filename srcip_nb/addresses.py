@@ -9,9 +9,10 @@ bridge or gateway its own pods see, and the tunnel through which it sends to oth
       10.0.5.1     ──┤ gateway of its pods        pod-network
                      └── 10.0.5.8 a pod           pod
 
-The book is read from the API and from the hosts that can be clients; every entry says where it was read. It names
-owners and predicts nothing: which of these addresses a pod will see is for the kernel to decide. An address that
-nobody in the book owns is "unknown", and stays so.
+The book is read from the API and from the hosts that can be clients; every entry says where it was read, and
+``node_addresses`` knows how each pod network tells of its own. The book names owners and predicts nothing: which of
+these addresses a pod will see is for the kernel to decide. An address that nobody in it owns is "unknown", and stays
+so.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from srcip_nb.node_addresses import Entry, cilium_entries, node_entries, range_entries
 from srcip_nb.rest import ApiAnswerError
 from srcip_nb.rollout import service_address
 from srcip_nb.text import t
@@ -33,32 +35,8 @@ if TYPE_CHECKING:
 KINDS = ("client", "node", "pod-network", "pod", "load-balancer", "service", "probe", "unknown")
 COLUMNS = ["address", "kind", "owner", "node", "reason"]
 THIS_MACHINE = "this machine"
+CILIUM_NODES = "/apis/cilium.io/v2/ciliumnodes"
 PROBE_AGENT = "kube-probe/"  # user agent of the kubelet's probes, kubernetes v1.36.2 pkg/probe/http/request.go
-
-# Annotations in which a pod network writes a node's own addresses in it. Calico: libcalico-go
-# lib/backend/k8s/resources/node.go; Flannel: pkg/subnet/kube/annotations.go; Cilium: pkg/annotation/k8s.go.
-# The values are keys of ``text``: what is said of such an address.
-TUNNEL_ANNOTATIONS = {
-    "projectcalico.org/IPv4VXLANTunnelAddr": "book.vxlan",
-    "projectcalico.org/IPv4IPIPTunnelAddr": "book.ipip",
-    "projectcalico.org/IPv4WireguardInterfaceAddr": "book.wireguard",
-    "network.cilium.io/ipv4-cilium-host": "book.cilium",
-    "io.cilium.network.ipv4-cilium-host": "book.cilium",
-}
-NODE_ANNOTATIONS = {
-    "projectcalico.org/IPv4Address": "book.calico",
-    "flannel.alpha.coreos.com/public-ip": "book.flannel",
-}
-
-
-class Entry(NamedTuple):
-    """One line of the book: the address, what it is, who has it, on which node, and how that is known."""
-
-    address: str
-    kind: str
-    owner: str
-    node: str
-    reason: str
 
 
 def addresses(cluster: Cluster) -> pd.DataFrame:
@@ -71,12 +49,14 @@ def addresses(cluster: Cluster) -> pd.DataFrame:
         ClusterError: the API does not answer, or does not allow nodes to be listed.
     """
     nodes = cluster.list("nodes")
+    pods = _everywhere(cluster, "pods")
     entries = [
         *node_entries(nodes),
-        *pod_entries(_everywhere(cluster, "pods")),
+        *cilium_entries(_cilium_nodes(cluster)),
+        *pod_entries(pods),
         *service_entries(_everywhere(cluster, "services")),
         *client_entries(_hosts(cluster, nodes)),
-        *range_entries(nodes),
+        *range_entries(nodes, pods),
     ]
     return book_of(entries)
 
@@ -89,6 +69,16 @@ def _everywhere(cluster: Cluster, resource: str) -> list[dict[str, Any]]:
         if error.code != 403:
             raise
         return cluster.list(resource)
+
+
+def _cilium_nodes(cluster: Cluster) -> list[dict[str, Any]]:
+    """Cilium's own word on nodes; none where there is no Cilium, or where it may not be read."""
+    try:
+        return cluster.request("GET", CILIUM_NODES)[1].get("items") or []
+    except ApiAnswerError as error:
+        if error.code not in (403, 404):
+            raise
+        return []
 
 
 def book_of(entries: Iterable[Entry]) -> pd.DataFrame:
@@ -164,54 +154,6 @@ def canonical(address: str) -> str:
         return ""
     mapped = getattr(parsed, "ipv4_mapped", None)  # a server that listens on :: logs ::ffff:192.0.2.1
     return str(mapped or parsed)
-
-
-def node_entries(nodes: list[dict[str, Any]]) -> list[Entry]:
-    """What nodes are known to own: their addresses in the API, then what their pod network wrote into annotations."""
-    own, annotated = [], []
-    for node in nodes:
-        name = node["metadata"]["name"]
-        for entry in node.get("status", {}).get("addresses") or []:
-            if entry["type"] in {"InternalIP", "ExternalIP"}:
-                own.append(Entry(entry["address"], "node", name, name, t("book.node", node=name, type=entry["type"])))
-        annotations = node["metadata"].get("annotations") or {}
-        for kind, reasons in (("node", NODE_ANNOTATIONS), ("pod-network", TUNNEL_ANNOTATIONS)):
-            for key, reason in reasons.items():
-                if key in annotations:
-                    address = annotations[key].split("/")[0]
-                    annotated.append(Entry(address, kind, name, name, t(reason, node=name)))
-    return own + annotated
-
-
-def range_entries(nodes: list[dict[str, Any]]) -> list[Entry]:
-    """The first two addresses of nodes' pod ranges: by custom the tunnel's and the gateway's, on the node itself.
-
-    Networks that say in annotations what they use (Calico, Cilium) keep to no such custom, so they are left out; and
-    since a custom is less than a fact, these entries come last in a book.
-    """
-    entries = []
-    for node in nodes:
-        name, spec = node["metadata"]["name"], node.get("spec") or {}
-        annotations = node["metadata"].get("annotations") or {}
-        speaks_for_itself = any(key.startswith(("projectcalico.org/", *TUNNEL_ANNOTATIONS)) for key in annotations)
-        if speaks_for_itself:
-            continue
-        for text in spec.get("podCIDRs") or [spec.get("podCIDR")]:
-            network = _network(text)
-            if network is None or network.num_addresses < 4:
-                continue
-            tunnel = t("book.first", node=name, range=network)
-            gateway = t("book.second", node=name, range=network)
-            entries.append(Entry(str(network[0]), "pod-network", name, name, tunnel))
-            entries.append(Entry(str(network[1]), "pod-network", name, name, gateway))
-    return entries
-
-
-def _network(text: str | None) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    try:
-        return ipaddress.ip_network(text or "", strict=False)
-    except ValueError:
-        return None
 
 
 def pod_entries(pods: list[dict[str, Any]]) -> list[Entry]:

@@ -5,19 +5,21 @@
     apply     Namespaces first, then the rest in the order given
     wait      the Deployment rolled out, the Service with its address
 
-Nothing is kept until everything has been checked. What is created carries the label
-``app.kubernetes.io/managed-by: srcip-nb``; on a real cluster nothing without it is changed, and nothing without it is
-deleted anywhere.
+Nothing is kept until everything has been checked, and nothing is sent at all while a permission is missing. What is
+created carries the labels of ``ownership``; on a real cluster nothing without them is changed, and nothing without them
+is deleted anywhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from srcip_nb.cluster import FIELD_MANAGER, MANAGED_BY, OURS, is_ready, wait_until
-from srcip_nb.errors import ManifestError, SrcipError, UsageError
+from srcip_nb.cluster import FIELD_MANAGER, OURS, is_ready, wait_until
+from srcip_nb.errors import ManifestError, SrcipError
 from srcip_nb.manifest_files import lesson_objects, read_manifests
+from srcip_nb.ownership import is_foreign, is_ours, is_used_as_it_is, marked, require_ours, require_usable, with_image
+from srcip_nb.permissions import Permission, require_permissions
 from srcip_nb.rest import ApiAnswerError, path_of
 
 if TYPE_CHECKING:
@@ -26,10 +28,7 @@ if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster
 
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
-PUBLISHED = {"kube-root-ca.crt", "openshift-service-ca.crt", "istio-ca-root-cert"}
-"""ConfigMaps that a cluster's own controllers put into every namespace: Kubernetes', OpenShift's, Istio's."""
-
-DELETED_KINDS = ("services", "deployments", "pods", "configmaps")
+DELETED_KINDS = ("services", "deployments", "pods", "configmaps", "endpointslices")
 NAMESPACE_GONE_WITHIN = 60.0  # seconds
 
 
@@ -40,6 +39,8 @@ class Target:
     body: dict[str, Any]
     collection: str  # URL path of all objects of its kind there
     namespace: str  # "" for objects of the whole cluster
+    group: str
+    resource: str  # plural name
 
     @property
     def kind(self) -> str:
@@ -70,14 +71,23 @@ def apply(cluster: Cluster, *manifests: Any) -> pd.DataFrame:
 
     Raises:
         ManifestError: a manifest cannot be read, or the server does not take it; nothing was changed.
-        UsageError: on a real cluster, an object of that name exists and is not ours; nothing was changed.
+        UsageError: on a real cluster, the namespace or an object of that name exists and is not ours; nothing was
+            changed.
+        MissingPermissionError: the credentials do not suffice; nothing was changed.
+        NotFinishedError: the namespace is being deleted, and that does not come to its end.
         ClusterError: the server refused or did not answer.
     """
     namespace = cluster.namespace
     objects = read_manifests(*manifests, namespace=namespace) if manifests else lesson_objects(namespace)
-    targets = _namespaces_first([_locate(cluster, body) for body in objects])
-    new_namespaces = _check(cluster, targets)
-    rows = [_keep(cluster, target) for target in targets if target.kind == "Namespace"]
+    located = _namespaces_first([_locate(cluster, with_image(body, cluster.image)) for body in objects])
+    require_permissions(cluster, _needed(located))
+    standing = _look_at_namespaces(cluster, located)
+    new_or_ours = [t for t in located if t.kind == "Namespace" and not _stays_as_it_is(cluster, t, standing)]
+    require_permissions(cluster, [p for t in new_or_ours for p in _to_keep(t, standing.get(t.name))])
+    targets = [target for target in located if not _stays_as_it_is(cluster, target, standing)]
+    targets, new_namespaces = _check(cluster, targets)
+    left = [(t.kind, t.name, "", "unchanged") for t in located if _stays_as_it_is(cluster, t, standing)]
+    rows = left + [_keep(cluster, target) for target in targets if target.kind == "Namespace"]
     rest = [target for target in targets if target.kind != "Namespace"]
     try:
         for target in rest:
@@ -91,12 +101,49 @@ def apply(cluster: Cluster, *manifests: Any) -> pd.DataFrame:
     return _frame(rows)
 
 
+Standing = dict[str, "dict[str, Any] | None"]
+"""The namespaces that manifests name or go into, as they are; None where there is none yet."""
+
+
+def _look_at_namespaces(cluster: Cluster, targets: list[Target]) -> Standing:
+    """Wait for the end of those that are going, and refuse those that may not be used."""
+    names = dict.fromkeys(target.name if target.kind == "Namespace" else target.namespace for target in targets)
+    standing: Standing = {}
+    for name in filter(None, names):
+        standing[name] = _not_terminating(cluster, name)
+        found = standing[name]
+        if found is not None:
+            require_usable(cluster, found)
+    return standing
+
+
+def _stays_as_it_is(cluster: Cluster, target: Target, standing: Standing) -> bool:
+    """Whether it is a namespace that was given to be used, so that it is not even labelled."""
+    live = standing.get(target.name) if target.kind == "Namespace" else None
+    return live is not None and is_used_as_it_is(cluster, live)
+
+
+def _needed(targets: list[Target]) -> list[Permission]:
+    """What applying these asks of the API, as far as it is known before the namespaces have been looked at."""
+    names = dict.fromkeys(target.name if target.kind == "Namespace" else target.namespace for target in targets)
+    look = [Permission("get", "namespaces", "", name, name) for name in filter(None, names)]
+    return look + [p for target in targets if target.kind != "Namespace" for p in _to_keep(target, None)]
+
+
+def _to_keep(target: Target, live: dict[str, Any] | None) -> list[Permission]:
+    """What one object needs: for the API, server-side apply of a new one is both to patch and to create."""
+    is_namespace = target.kind == "Namespace"
+    where, name = (target.name, target.name) if is_namespace else (target.namespace, "")
+    verbs = ("get", "patch") if is_namespace and live is not None else ("get", "patch", "create")
+    return [Permission(verb, target.resource, target.group, where, name) for verb in verbs]
+
+
 def _namespaces_first(targets: list[Target]) -> list[Target]:
     return sorted(targets, key=lambda target: target.kind != "Namespace")
 
 
 def _locate(cluster: Cluster, body: dict[str, Any]) -> Target:
-    """Ask the server where objects of this kind are kept (its discovery), and label the object as ours."""
+    """Ask the server where objects of this kind are kept (its discovery)."""
     version, kind = body["apiVersion"], body["kind"]
     base = f"/apis/{version}" if "/" in version else f"/api/{version}"
     try:
@@ -111,34 +158,36 @@ def _locate(cluster: Cluster, body: dict[str, Any]) -> Target:
             f'no matches for kind "{kind}" in version "{version}"', "See what this cluster has: kubectl api-resources"
         )
     metadata = dict(body["metadata"])
-    metadata["labels"] = {**(metadata.get("labels") or {}), MANAGED_BY: FIELD_MANAGER}
     namespace = ""
     if found["namespaced"]:
         namespace = metadata.setdefault("namespace", cluster.namespace)
         base += f"/namespaces/{namespace}"
-    return Target({**body, "metadata": metadata}, f"{base}/{found['name']}", namespace)
+    group = version.rpartition("/")[0]
+    return Target({**body, "metadata": metadata}, f"{base}/{found['name']}", namespace, group, found["name"])
 
 
-def _check(cluster: Cluster, targets: list[Target]) -> set[str]:
-    """Have the server check every object; returns the namespaces that are still to be created.
+def _check(cluster: Cluster, targets: list[Target]) -> tuple[list[Target], set[str]]:
+    """Have the server check every object; returns them with their labels, and the namespaces still to be created.
 
     What goes into such a namespace can be checked only as far as its fields: the server misses the namespace next.
     """
     new: set[str] = set()
+    labelled = []
     for target in targets:
-        if target.kind == "Namespace":
-            _wait_while_terminating(cluster, target.name)
         live = _live(cluster, target)
-        _refuse_foreign(cluster, target, live)
-        if target.kind == "Namespace" and live is None:
+        if live is not None:
+            require_ours(cluster, live, target.kind)
+        elif target.kind == "Namespace":
             new.add(target.name)
+        target = replace(target, body=marked(target.body, cluster.run_id, live))
+        labelled.append(target)
         try:
             _dry_run(cluster, target)
         except ApiAnswerError as error:
             namespace_to_come = error.code == 404 and target.namespace in new
             if not namespace_to_come:
                 raise
-    return new
+    return labelled, new
 
 
 def _dry_run(cluster: Cluster, target: Target) -> None:
@@ -183,42 +232,19 @@ def _live(cluster: Cluster, target: Target) -> dict[str, Any] | None:
         return None
 
 
-def _refuse_foreign(cluster: Cluster, target: Target, live: dict[str, Any] | None) -> None:
-    if live is not None:
-        require_ours(cluster, live, target.kind)
+def _not_terminating(cluster: Cluster, name: str) -> dict[str, Any] | None:
+    """A namespace as it is, None where there is none; one that is going is waited for until it is gone."""
+    live = cluster.find("namespaces", name)
+    if live is None or not live["metadata"].get("deletionTimestamp"):
+        return live
 
-
-def is_ours(body: dict[str, Any]) -> bool:
-    """Whether this project created the object: its label says so."""
-    return (body["metadata"].get("labels") or {}).get(MANAGED_BY) == FIELD_MANAGER
-
-
-def require_ours(cluster: Cluster, body: dict[str, Any], kind: str) -> None:
-    """Refuse to change what this project did not create; a lab is the learner's own, so there anything goes.
-
-    Raises:
-        UsageError: a real cluster's object without our label.
-    """
-    if cluster.lab is None and not is_ours(body):
-        name = body["metadata"]["name"]
-        raise UsageError(
-            f"{kind.lower()}/{name} exists and was not created by srcip-nb; it is left as it is",
-            f"Work in another namespace: connect(…, namespace='{cluster.namespace}-srcip'); or hand it over: "
-            f"kubectl label {kind.lower()} {name} {OURS}",
-        )
-
-
-def _wait_while_terminating(cluster: Cluster, name: str) -> None:
     def look() -> str:
-        live = cluster.find("namespaces", name)
-        return "it is Terminating" if live and live["metadata"].get("deletionTimestamp") else ""
+        again = cluster.find("namespaces", name)
+        return "it is Terminating" if again and again["metadata"].get("deletionTimestamp") else ""
 
-    wait_until(
-        look,
-        f"the end of namespace {name!r}",
-        NAMESPACE_GONE_WITHIN,
-        remedy=f"See what holds it: kubectl get namespace {name} -o yaml",
-    )
+    remedy = f"See what holds it: kubectl get namespace {name} -o yaml"
+    wait_until(look, f"the end of namespace {name!r}", NAMESPACE_GONE_WITHIN, remedy=remedy)
+    return cluster.find("namespaces", name)
 
 
 def delete(cluster: Cluster, *, wait: bool = True, timeout: float = 60.0) -> pd.DataFrame:
@@ -301,14 +327,12 @@ def _still_there(cluster: Cluster) -> str:
 
 def _foreign_objects(cluster: Cluster) -> list[str]:
     """What somebody else put into our namespace; what Kubernetes itself keeps there, or owns, does not count."""
-    found = []
-    for resource in DELETED_KINDS:
-        for body in cluster.list(resource):
-            metadata = body["metadata"]
-            own = is_ours(body) or metadata["name"] in PUBLISHED or metadata.get("ownerReferences")
-            if not own and not metadata.get("deletionTimestamp"):
-                found.append(f"{resource}/{metadata['name']}")
-    return found
+    return [
+        f"{resource}/{body['metadata']['name']}"
+        for resource in DELETED_KINDS
+        for body in cluster.list(resource)
+        if is_foreign(resource, body)
+    ]
 
 
 def _frame(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ How results are recorded and shown is in ``notebook.py``.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -134,7 +135,7 @@ def pods_ready(pods: pd.DataFrame, count: int = 2, nodes: int = 2, question: str
 
 
 def has_address(service: pd.DataFrame) -> Check:
-    """The Service has an address outside the cluster.
+    """The Service can be asked from outside: at an external address or, which the check then says, at a node port.
 
     Args:
         service: ``cluster.service()``.
@@ -142,7 +143,12 @@ def has_address(service: pd.DataFrame) -> Check:
     (name, address), *_ = service["EXTERNAL-IP"].astype(str).items()
     has_one = address not in ("<none>", "<pending>", "")
     seen = t("seen.address", address=address) if has_one else t("seen.no_address")
-    return conclude(t("check.address", service=name), has_one, seen, t("hint.address"))
+    node_port = re.search(r":(\d+)/", str(service["PORT(S)"].iloc[0]))
+    goes_on_by_port = address == "<pending>" and node_port is not None
+    says = t("check.address", service=name)
+    if goes_on_by_port and node_port:
+        says = t("check.port_instead", service=name, port=node_port[1])
+    return conclude(says, has_one or goes_on_by_port, seen, t("hint.address"))
 
 
 def health_ports(answers: pd.DataFrame, pods: pd.DataFrame, question: str | None = None) -> Check:

@@ -92,7 +92,7 @@ def find_client(cluster: Cluster, name: str | None) -> Client:
         found = _node(cluster, rest)
     elif found is None:
         found = _pod(cluster, rest if kind == "pod" and slash else name)
-    if found is None and cluster.lab is None and cluster.find("nodes", name):
+    if found is None and cluster.lab is None and any(n["metadata"]["name"] == name for n in cluster.list("nodes")):
         found = _node(cluster, name)
     if found is None:
         names = ", ".join(repr(client.name) for client in known)

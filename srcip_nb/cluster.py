@@ -7,11 +7,14 @@ and ``addresses``; ``worlds.connect`` makes one. Objects of the API are plain di
 
 from __future__ import annotations
 
+import os
+import re
+import secrets
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from srcip_nb.errors import NotFinishedError
+from srcip_nb.errors import NotFinishedError, UsageError
 from srcip_nb.rest import ApiAnswerError, Rest, path_of
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 FIELD_MANAGER = "srcip-nb"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OURS = f"{MANAGED_BY}={FIELD_MANAGER}"
+RUN_LABEL = "srcip-nb/run"
 DEPLOYMENT = "webserver"
 SERVICE = "webserver"
 MERGE_PATCH = "application/merge-patch+json"
@@ -37,12 +41,27 @@ class Cluster:
         world: "lab" or "context" and its name.
         server: address of the API server.
         version: Kubernetes version, such as "v1.36.2".
+        run_id: 8 hexadecimal digits, the label ``srcip-nb/run`` of what is created through this; ``SRCIP_RUN`` names
+            one that several connections share.
+        image: taken wherever a manifest says ``nginx:latest``; "" leaves it.
+        adopt: whether a namespace may be used that somebody else created.
     """
 
-    def __init__(self, rest: Rest, namespace: str = "seminar", lab: LabClient | None = None) -> None:
+    def __init__(
+        self,
+        rest: Rest,
+        namespace: str = "seminar",
+        lab: LabClient | None = None,
+        *,
+        image: str = "",
+        adopt: bool = False,
+    ) -> None:
         self.rest = rest
         self.namespace = namespace
         self.lab = lab
+        self.image = image
+        self.adopt = adopt
+        self.run_id = _run_id()
         self.world = rest.world
         self.server: str = rest.configuration.host
         self.version: str = rest.request("GET", "/version")[1].get("gitVersion", "unknown")
@@ -50,6 +69,12 @@ class Cluster:
 
     def __repr__(self) -> str:
         return f"<Cluster {self.world}, {self.server}, Kubernetes {self.version}, namespace {self.namespace!r}>"
+
+    def beside(self, namespace: str) -> Cluster:
+        """The same cluster and run, in another namespace."""
+        other = Cluster(self.rest, namespace, self.lab, image=self.image, adopt=self.adopt)
+        other.run_id = self.run_id
+        return other
 
     def api_client(self) -> ApiClient:
         """A new client of the official ``kubernetes`` package; one for each thread."""
@@ -119,6 +144,13 @@ def is_ready(body: dict[str, Any]) -> bool:
     """Whether the condition Ready of a Node or Pod is True."""
     conditions = body.get("status", {}).get("conditions") or []
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _run_id() -> str:
+    given = os.environ.get("SRCIP_RUN", "")
+    if given and not re.fullmatch("[0-9a-f]{8}", given):
+        raise UsageError(f"SRCIP_RUN is {given!r}", "Give 8 hexadecimal digits, or leave it unset")
+    return given or secrets.token_hex(4)
 
 
 def wait_until(look: Callable[[], str], what: str, timeout: float, *, every: float = 0.05, remedy: str = "") -> float:

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from srcip_nb.lab.kernel.root import NEEDED, PATH, UNSHARE, can_run_root
+from srcip_nb.lab.kernel import KERNELS, can_run
+from srcip_nb.lab.kernel.native import NEEDED, PATH, UNSHARE
 
-OK, MISSING, WITHOUT = "ok", "missing", "without"
+OK, MISSING, WITHOUT, UNKNOWN = "ok", "missing", "without", "unknown"
 TRIAL_WITHIN = 20.0  # seconds
 
 _TRIAL_SHELL = ("--mount", "sh", "-ec")
@@ -35,16 +36,18 @@ class Finding:
     """One thing looked at.
 
     Attributes:
-        state: ``ok``, ``missing`` (a lab needs it) or ``without`` (it does without).
+        state: ``ok``, ``missing`` (a lab needs it), ``without`` (it does without) or ``unknown`` (of a cluster).
         what: its name.
         words: its version, or what it is for, or why it does not work.
         remedy: what to type to get it; "" where nothing is to be done or can be.
+        evidence: what said so, where that is not plain from the words.
     """
 
     state: str
     what: str
     words: str
     remedy: str = ""
+    evidence: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,18 +97,25 @@ _VERSION = re.compile(r"\d+(\.\d+)+")
 
 def doctor() -> list[Finding]:
     """Look at everything a lab needs or can use on this machine."""
-    reason = can_run_root()
+    reasons = {name: can_run(name) for name in KERNELS}
+    working = next((name for name, reason in reasons.items() if not reason), "")
+    features = [try_feature(feature, working) for feature in FEATURES] if working else []
+    kernels = [_kernel(name, reason, bool(working)) for name, reason in reasons.items()]
+    return [*kernels, *features, *programs(), *python_packages()]
+
+
+def _kernel(name: str, reason: str, one_works: bool) -> Finding:
+    if not reason:
+        return Finding(OK, f"kernel {name}", "works: namespaces, veths and NAT")
     why, _, remedy = reason.partition("; type: ")
-    root = Finding(MISSING if reason else OK, "kernel root", why or "works: namespaces, veths and NAT", remedy)
-    features = [] if reason else [try_feature(feature) for feature in FEATURES]
-    return [root, *features, *programs(), *python_packages()]
+    return Finding(WITHOUT if one_works else MISSING, f"kernel {name}", why, remedy)
 
 
-def try_feature(feature: Feature) -> Finding:
-    """Try one part of the kernel, in namespaces that end with the trial."""
+def try_feature(feature: Feature, kernel: str = "root") -> Finding:
+    """Try one part of a kernel, in namespaces that end with the trial."""
     try:
         done = subprocess.run(
-            [*UNSHARE, *_TRIAL_SHELL, feature.trial],
+            [*UNSHARE[kernel], *_TRIAL_SHELL, feature.trial],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=TRIAL_WITHIN,

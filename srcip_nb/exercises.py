@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from srcip_nb.chains import MARK, NOT_HERE, Sentence
 from srcip_nb.checks import equal
 from srcip_nb.errors import UsageError
 from srcip_nb.notebook import Check
@@ -39,6 +40,19 @@ def _answered(turn: Any) -> int:
     return int(turn["status"].notna().sum())
 
 
+def _rules_that_changed_the_mark(walk: Any) -> int:
+    return int((walk["mark"] != walk["mark_after"]).fillna(False).sum())
+
+
+def _chain_that_dropped(walk: Any) -> str:
+    dropped = walk.loc[walk["verdict"].str.lower().isin(["drop"]), "chain"]
+    return "" if dropped.empty else str(dropped.iloc[-1])
+
+
+def _is_marked(walk: Any) -> bool:
+    return any(int(mark, 16) & MARK for mark in walk["mark_after"].dropna())
+
+
 ANSWERS: dict[str, Callable[[Any], Any]] = {
     "01.1": _node_port,
     "01.2": _nodes_without_pods,
@@ -46,10 +60,13 @@ ANSWERS: dict[str, Callable[[Any], Any]] = {
     "02.2": _nodes_whose_addresses,
     "03.1": _nodes_for_the_load_balancer,
     "03.2": _answered,
+    "06.1": _rules_that_changed_the_mark,
+    "06.2": _chain_that_dropped,
+    "06.3": _is_marked,
 }
 
 
-def exercise(number: str, answer: Any, material: Any) -> Check:
+def exercise(number: str, answer: Any, material: Any) -> Check | Sentence:
     """Hold an answer against the right one; ``...`` leaves the exercise open.
 
     Args:
@@ -57,9 +74,14 @@ def exercise(number: str, answer: Any, material: Any) -> Check:
         answer: the reader's.
         material: what the answer is found from: the cluster, or a table on the screen.
 
+    Returns:
+        The check; for what only a lab can show, on a real cluster the sentence that says so.
+
     Raises:
         UsageError: there is no such exercise.
     """
     if number not in ANSWERS:
         raise UsageError(f"there is no exercise {number!r}", f"There are: {', '.join(ANSWERS)}.")
+    if NOT_HERE in getattr(material, "attrs", ()):
+        return Sentence(material.attrs[NOT_HERE])
     return equal(answer, ANSWERS[number](material), t(f"exercise.{number}"))

@@ -53,7 +53,7 @@ def host_pod(cluster: Cluster, node: str) -> str:
             namespace yet.
         NotFinishedError: it did not start in time; the message says why.
     """
-    found = cluster.find("nodes", node)
+    found = next((body for body in cluster.list("nodes") if body["metadata"]["name"] == node), None)
     if found is None:
         raise UsageError(f"there is no node {node!r}", "See them: cluster.nodes()")
     if not is_ready(found):

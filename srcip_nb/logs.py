@@ -14,15 +14,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 
-from srcip_nb.errors import UsageError
-from srcip_nb.logs_api import DEFAULT_PODS, Container, Wire, containers_of, rfc3339, target_of
+from srcip_nb.logs_api import Wire
+from srcip_nb.logs_query import DEFAULT_PODS, Container, Query
 from srcip_nb.parse import parse
 from srcip_nb.rest import ApiAnswerError
 
@@ -37,28 +36,15 @@ PLACE = ("pod", "node", "namespace", "container")
 _idle: WeakKeyDictionary[Cluster, deque[Wire]] = WeakKeyDictionary()
 
 
-def logs(
-    cluster: Cluster,
-    pods: str = DEFAULT_PODS,
-    *,
-    selector: str | None = None,
-    container: str | None = None,
-    since_seconds: float | None = None,
-    since_time: datetime | None = None,
-    tail: int | None = None,
-    previous: bool = False,
-) -> pd.DataFrame:
+def logs(cluster: Cluster, pods: str = DEFAULT_PODS, *, previous: bool = False, **query: Any) -> pd.DataFrame:
     """The logs of pods, as far as they are written.
 
     Args:
         cluster: where.
         pods: ``deployment/NAME``, ``service/NAME``, ``pod/NAME``, or a regular expression for pods' names.
-        selector: a label selector such as ``app=webserver``, in place of ``pods``.
-        container: only the container of this name.
-        since_seconds: only lines of so many seconds.
-        since_time: only lines since this moment; one with a time zone.
-        tail: only so many lines of each container, the last ones.
         previous: read also the log of each container's last start but one.
+        query: ``selector``, ``container``, ``since_seconds``, ``since_time``, ``tail`` and more, as in
+            ``logs_query.Query``.
 
     Returns:
         One row a line, in the order of ``time_logged`` (datetime64[ns, UTC]), with ``pod``, ``node``, ``namespace``,
@@ -71,12 +57,21 @@ def logs(
         ApiAnswerError: no such Deployment, Service or pod, or the API does not let you.
         ClusterError: the API does not answer.
     """
-    options = options_of(since_seconds, since_time, tail)
-    target = target_of(cluster, pods, selector)
-    there = [pod for pod in cluster.list("pods", labels=target.selector) if target.takes(pod)]
-    found = [one for pod in there for one in containers_of(pod, container) if one.has_log]
+    batches, unread = read(cluster, Query(pods, **query), previous=previous)
+    frame = frame_of(batches)
+    frame.attrs["unread"] = unread
+    return frame
+
+
+def read(cluster: Cluster, query: Query, *, previous: bool = False) -> tuple[list[Batch], dict[str, str]]:
+    """The lines as bytes, container by container, and why others were not read; arguments and errors as ``logs``."""
+    options = query.options()
+    target = query.target(cluster)
+    listed = cluster.request("GET", target.path, query=target.listing)[1].get("items") or []
+    there = [one for pod in listed for one in target.containers(pod)]
+    found = [one for one in there if one.has_log]
     asked = [(one, False) for one in found] + [(one, True) for one in found if previous and one.restarts]
-    unread = {f"{one.pod}/{one.name}": "it has not started" for pod in there for one in containers_of(pod, container)}
+    unread = {f"{one.pod}/{one.name}": "it has not started" for one in there}
     batches: list[Batch] = []
     wires = _idle.setdefault(cluster, deque())
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -88,30 +83,7 @@ def logs(
                 batches.append((one, one.restarts - is_previous, answer))
             else:
                 unread[f"{one.pod}/{one.name}"] = answer
-    frame = frame_of(batches)
-    frame.attrs["unread"] = unread
-    return frame
-
-
-def options_of(since_seconds: float | None, since_time: datetime | None, tail: int | None) -> dict[str, Any]:
-    """The parameters of a request for logs.
-
-    Raises:
-        UsageError: numbers below zero, both kinds of since, a time without a zone.
-    """
-    if since_seconds is not None and since_time is not None:
-        raise UsageError("Only one of since_seconds and since_time may be given", "Leave one of them out")
-    if since_seconds is not None and since_seconds <= 0:
-        raise UsageError(f"since_seconds is {since_seconds}", "Give a number above 0, as in since_seconds=60")
-    if tail is not None and tail < 0:
-        raise UsageError(f"tail is {tail}", "Give 0 or more lines, or leave it out for all")
-    if since_time is not None and since_time.tzinfo is None:
-        raise UsageError(f"since_time={since_time} has no time zone", "As in datetime.now(timezone.utc)")
-    return {
-        "sinceSeconds": None if since_seconds is None else max(1, round(since_seconds)),
-        "sinceTime": None if since_time is None else rfc3339(since_time.timestamp()),
-        "tailLines": tail,
-    }
+    return batches, unread
 
 
 Batch = tuple[Container, int, bytes]

@@ -14,38 +14,33 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from srcip_nb.errors import NotFinishedError, SrcipError
-from srcip_nb.logs import PLACE, Batch, frame_of, in_order, options_of
-from srcip_nb.logs_api import CHUNK, DEFAULT_PODS, Container, Target, Wire, containers_of, target_of
+from srcip_nb.logs import AT_ONCE, PLACE, Batch, frame_of, in_order
+from srcip_nb.logs_api import CHUNK, Wire
+from srcip_nb.logs_query import DEFAULT_PODS, Container, Query
 from srcip_nb.logs_reader import FIRST_PAUSE, LONGEST_PAUSE, Reader
-from srcip_nb.rest import ApiAnswerError, path_of
+from srcip_nb.rest import ApiAnswerError
 
 if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster
 
-WATCH = 300  # seconds that one watch lasts at most
+WATCH = 60  # seconds that one watch lasts at most, and a dead connection goes unnoticed
 BEGIN_WITHIN = 1.0  # seconds to wait for the first answers; a kubelet may keep its answer back until there is a line
 STOP_WITHIN = 2.0  # seconds that closing waits for its threads
 HOPELESS = (401, 403)  # refusals that trying again does not mend
+PATIENCE = 10.0  # seconds that such refusals are borne where lines were read before
+KEPT = 1000  # errors that are remembered
+LOOK_UP = 0.5  # seconds after which a wait without end looks up
 
 
-def follow(
-    cluster: Cluster,
-    pods: str = DEFAULT_PODS,
-    *,
-    selector: str | None = None,
-    container: str | None = None,
-    since_seconds: float | None = None,
-    since_time: datetime | None = None,
-    tail: int | None = None,
-) -> Follower:
+def follow(cluster: Cluster, pods: str = DEFAULT_PODS, **query: Any) -> Follower:
     """Follow the logs of pods, also of those that come later, until the end of the ``with`` block.
 
     ::
@@ -57,11 +52,8 @@ def follow(
     Args:
         cluster: where.
         pods: as for ``logs``.
-        selector: as for ``logs``.
-        container: as for ``logs``.
-        since_seconds: of pods that are there now, only lines of so many seconds.
-        since_time: of pods that are there now, only lines since this moment.
-        tail: of pods that are there now, only so many lines of each container; 0: only what comes.
+        query: ``selector``, ``container``, ``since_seconds``, ``since_time``, ``tail`` and more, as in
+            ``logs_query.Query``; ``tail=0`` is only what comes.
 
     Returns:
         A ``Follower``; the logs of all pods that run are being read when it is returned.
@@ -71,36 +63,39 @@ def follow(
         ApiAnswerError: no such Deployment, Service or pod, or the API does not let you.
         ClusterError: the API does not answer.
     """
-    options = options_of(since_seconds, since_time, tail)
-    return Follower(cluster, target_of(cluster, pods, selector), options, container)
+    return Follower(cluster, Query(pods, **query))
 
 
 class Follower:
     """Follows the logs of pods until it is closed; made by ``logs.follow``.
 
     Attributes:
-        errors: what went wrong so far, oldest first: connections that broke off (they were taken up again), refusals.
+        errors: what went wrong lately, oldest first: connections that broke off (they were taken up again), refusals,
+            and lines that nobody can read any more (``LostLinesError``).
     """
 
-    def __init__(self, cluster: Cluster, target: Target, options: dict[str, Any], container: str | None) -> None:
+    def __init__(self, cluster: Cluster, query: Query) -> None:
         self.errors: list[SrcipError] = []
         self.closed = threading.Event()
         self._cluster = cluster
-        self._target = target
-        self._container = container
+        self._target = query.target(cluster)
         self._news = threading.Condition()
         self._told = 0  # grows with what the watch tells
         self._fatal: Exception | None = None
+        self._refused_since: tuple[float, int] | None = None  # when, and how many lines there were
         self._batches: list[Batch] = []
+        self._waiting = 0  # bytes in the batches
+        self._most_waiting: int | None = None
         self._count = 0  # lines that came; grows, so that who waits sees that there are more
         self._frame = frame_of([])
         self._making = threading.Lock()
         self._wires: list[Wire] = []
         self._threads: list[threading.Thread] = []
+        self._few = threading.Semaphore(AT_ONCE)
+        self._looking = self._wire()
         self._readers: dict[tuple[str, str], Reader] = {}
-        self._path = path_of("pods", cluster.namespace)
-        found = cluster.request("GET", self._path, query={"labelSelector": target.selector})[1]
-        self._take_up(found.get("items") or [], options)
+        found = cluster.request("GET", self._target.path, query=self._target.listing)[1]
+        self._take_up(found.get("items") or [], query.options())
         begin = time.monotonic()
         for reader in list(self._readers.values()):
             reader.is_begun.wait(max(0.0, begin + BEGIN_WITHIN - time.monotonic()))
@@ -141,7 +136,7 @@ class Follower:
             raise self._fatal
         with self._making:
             with self._news:
-                batches, self._batches = self._batches, []
+                batches = self._taken()
             if batches:
                 self._frame = _joined(self._frame, frame_of(batches))
             frame = self._frame
@@ -180,6 +175,41 @@ class Follower:
                     "Did the requests reach a pod? Look at the pods: cluster.pods()",
                 )
 
+    def batches(self, most_waiting: int = 1 << 24) -> Iterator[list[Batch]]:
+        """The lines as they come, for whoever keeps no table: each is forgotten here when it was given.
+
+        Args:
+            most_waiting: bytes; while so many wait to be taken, the logs are not read on, so that a slow reader
+                costs the API's patience and not this machine's memory.
+
+        Yields:
+            What came since the last time; nothing, now and then, while nothing comes. Ends when the follower is
+            closed and all was given.
+
+        Raises:
+            ClusterError: as for ``rows``.
+        """
+        self._most_waiting = most_waiting
+        while True:
+            with self._news:
+                self._news.wait_for(
+                    lambda: bool(self._batches) or self._fatal is not None or self.closed.is_set(), LOOK_UP
+                )
+                batches = self._taken()
+                self._news.notify_all()
+            if batches:
+                yield batches
+                continue
+            if self._fatal is not None:
+                raise self._fatal
+            if self.closed.is_set():
+                return
+            yield []
+
+    def _taken(self) -> list[Batch]:
+        batches, self._batches, self._waiting = self._batches, [], 0
+        return batches
+
     def _more_than(self, seen: int, end: float) -> bool:
         """Wait until there are more lines than that, or an error to raise; False if that will not be."""
         with self._news:
@@ -192,10 +222,20 @@ class Follower:
 
     def add(self, one: Container, restarts: int, lines: list[bytes]) -> None:
         """Take lines from a reader."""
+        data = b"\n".join([*lines, b""])
         with self._news:
-            self._batches.append((one, restarts, b"\n".join([*lines, b""])))
+            self._news.wait_for(
+                lambda: self._most_waiting is None or self._waiting < self._most_waiting or self.closed.is_set()
+            )
+            self._batches.append((one, restarts, data))
+            self._waiting += len(data)
             self._count += len(lines)
             self._news.notify_all()
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """An object of the API, for readers, a few of them at once."""
+        with self._few:
+            return self._looking.json(path)
 
     def note(self, error: SrcipError) -> None:
         """Keep an error for whoever looks; one that cannot get better is raised where rows are asked for."""
@@ -203,10 +243,18 @@ class Follower:
             if self.closed.is_set():
                 return  # closing breaks off whatever is being read
             self.errors.append(error)
-            if isinstance(error, ApiAnswerError) and error.code in HOPELESS:
+            del self.errors[:-KEPT]
+            if isinstance(error, ApiAnswerError) and error.code in HOPELESS and self._is_for_good():
                 self._fatal = error
                 self.closed.set()
             self._news.notify_all()
+
+    def _is_for_good(self) -> bool:
+        """Whether a refusal stays one: an API server that has just started refuses for some seconds whom it knows."""
+        now = time.monotonic()
+        if self._refused_since is None or self._refused_since[1] != self._count:
+            self._refused_since = now, self._count
+        return self._count == 0 or now - self._refused_since[0] > PATIENCE
 
     def news(self) -> int:
         """How much the watch has told so far."""
@@ -240,24 +288,32 @@ class Follower:
             self._threads.append(thread)
             thread.start()
 
-    def _take_up(self, pods: Iterable[dict[str, Any]], options: dict[str, Any]) -> None:
+    def _take_up(self, pods: Iterable[dict[str, Any]], options: dict[str, Any] | None) -> None:
+        """Start readers for containers not met; with options those that were there, without those that came later."""
         for pod in pods:
-            if not self._target.takes(pod):
-                continue
-            for one in containers_of(pod, self._container):
+            for one in self._target.containers(pod):
                 if (one.uid, one.name) in self._readers or self.closed.is_set():
                     continue
                 reader = Reader(self, self._wire(), one, options)
                 self._readers[one.uid, one.name] = reader
-                self._start(f"{one.pod}/{one.name}", reader.run)
+                self._start(f"{one.pod}/{one.name}", partial(self._read, reader, one))
+
+    def _read(self, reader: Reader, one: Container) -> None:
+        try:
+            reader.run()
+        finally:
+            with self._news:  # pods come and go for days, and what belongs to them goes with them
+                self._readers.pop((one.uid, one.name), None)
+                self._threads.remove(threading.current_thread())
+                self._wires.remove(reader.wire)
 
     def _watch(self, wire: Wire, version: str | None) -> None:
         pause = FIRST_PAUSE
         while not self.closed.is_set():
             try:
                 if version is None:
-                    found = wire.json(self._path, {"labelSelector": self._target.selector})
-                    self._take_up(found.get("items") or [], {})
+                    found = wire.json(self._target.path, self._target.listing)
+                    self._take_up(found.get("items") or [], None)
                     version = found["metadata"]["resourceVersion"]
                 version = self._watch_from(wire, version)
                 pause = FIRST_PAUSE
@@ -272,14 +328,14 @@ class Follower:
     def _watch_from(self, wire: Wire, version: str) -> str | None:
         """Watch until the server ends it; returns from where to go on, None where that has to be listed anew."""
         query = {
-            "labelSelector": self._target.selector or None,
+            **self._target.listing,
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
             "timeoutSeconds": WATCH,
         }
         begun = b""
-        with wire.open(self._path, query, WATCH + LONGEST_PAUSE) as response:
+        with wire.open(self._target.path, query, WATCH + LONGEST_PAUSE) as response:
             for chunk in response.stream(CHUNK):
                 *lines, begun = (begun + chunk).split(b"\n")
                 for event in map(json.loads, filter(None, lines)):
@@ -287,7 +343,7 @@ class Follower:
                         return None
                     version = event["object"]["metadata"]["resourceVersion"]
                     if event["type"] in ("ADDED", "MODIFIED"):
-                        self._take_up([event["object"]], {})
+                        self._take_up([event["object"]], None)
                 with self._news:
                     self._told += 1
                     self._news.notify_all()

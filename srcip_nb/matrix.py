@@ -14,25 +14,24 @@ deleted again.
 from __future__ import annotations
 
 import contextlib
-import secrets
 import time
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
-from srcip_nb.addresses import addresses
+from srcip_nb.addresses import addresses, canonical
 from srcip_nb.apply import delete
 from srcip_nb.clients import list_clients
 from srcip_nb.cluster import Cluster
 from srcip_nb.dataplane import DataPlane, left_out, mode_or_default
 from srcip_nb.errors import SrcipError, UsageError
 from srcip_nb.expect import MODES, Expectation, Source, World, expect
-from srcip_nb.host_pods import IMAGE
 from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN, Observation, judge
 from srcip_nb.matrix_ask import Row, Run
 from srcip_nb.matrix_build import build
 from srcip_nb.matrix_cases import Question, choose_place, questions
 from srcip_nb.matrix_control import require_standing
 from srcip_nb.matrix_control import started as started_pods
+from srcip_nb.permissions import matrix_namespace, require_feature
 from srcip_nb.progress import Progress
 
 if TYPE_CHECKING:
@@ -64,17 +63,15 @@ def matrix(
     cluster: Cluster,
     *,
     mode: str | None = None,
-    image: str = IMAGE,
     only: Callable[[Question], bool] = lambda question: True,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Build every case, ask it, and return expected beside observed.
 
     Args:
-        cluster: where; a namespace is made in it and deleted again.
+        cluster: where; a namespace is made in it and deleted again: the cluster's own with ``-matrix`` behind it.
         mode: kube-proxy's mode; in a lab it is switched to for as long as this takes, on a real cluster it says what
             the cluster runs. None: the lab's own; on a real cluster, what is found out about it.
-        image: of the pods: nginx with curl.
         only: which questions to ask.
         progress: show how far it is.
 
@@ -83,24 +80,28 @@ def matrix(
         with whose address; what was sent, answered and not; ``verdict`` ("as expected", "differs", "not run") and
         ``difference`` or why it was not run; ``reason`` and ``rule`` of the oracle. ``attrs``: world, mode, cni,
         kubernetes, seconds, nodes, namespace (gone again), owners (address -> whose it is), data_plane (fact -> value
-        and evidence).
+        and evidence), unknown (sources that nobody in the address book owns).
 
     Raises:
-        UsageError: no such mode, fewer than two nodes that run pods, or a mode that cannot be found out.
+        UsageError: no such mode, fewer than two nodes that run pods, a mode that cannot be found out, or the namespace
+            is somebody else's.
+        MissingPermissionError: the credentials do not suffice; nothing was made.
         NotFinishedError: the pods or the rules were not there in time, or a node or pod went away meanwhile.
         ClusterError: the API does not answer any more, or accepts the credentials no longer.
     """
     started = time.monotonic()
-    place = choose_place(cluster.list("nodes"), image)
+    place = choose_place(cluster.list("nodes"))
     if place is None:
         raise UsageError(
             "the matrix needs two Ready nodes that run pods", "See kubectl get nodes; or take a lab: srcip-nb lab up"
         )
     plane, world = _world_of(cluster, mode)
+    require_feature(cluster, "matrix")
     with _switched(cluster.lab, world.mode):
-        own = Cluster(cluster.rest, f"srcip-matrix-{secrets.token_hex(2)}", cluster.lab)
+        own = cluster.beside(matrix_namespace(cluster.namespace))
         try:
             with Progress("pods and Services of the matrix", progress) as step:
+                delete(own)  # what an interrupted run has left
                 built = build(own, place)
                 found = questions(
                     built.services,
@@ -137,6 +138,7 @@ def matrix(
         "owners": book.owners,
         "data_plane": {name: [fact.value, fact.evidence] for name, fact in plane.facts().items()} if plane else {},
         "seconds": round(time.monotonic() - started, 1),
+        "unknown": book.unknown(rows),
     }
     return frame
 
@@ -206,6 +208,7 @@ class _Addresses:
             str(address): f"{kind} {owner}"
             for address, kind, owner in zip(of_nodes["address"], of_nodes["kind"], of_nodes["owner"], strict=True)
         }
+        self._owned = set(book["address"])
         self._any = {node: set(of_nodes.loc[of_nodes["node"] == node, "address"]) for node in of_nodes["node"].unique()}
         if own.lab is not None:
             self._named = lab_addresses(own.lab.info())
@@ -217,6 +220,11 @@ class _Addresses:
         if source.kind == "any":
             return self._any.get(source.owner, set()) if source.owner else set().union(*self._any.values())
         return self._any.get(source.owner, set())
+
+    def unknown(self, rows: list[Row]) -> list[str]:
+        """The sources that pods saw and that nobody in the book owns."""
+        seen = {canonical(answer.source) or answer.source for row in rows for answer in row.seen.answers}
+        return sorted(seen - self._owned)
 
 
 def lab_addresses(info: dict[str, Any]) -> dict[Source, str]:

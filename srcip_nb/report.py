@@ -9,6 +9,7 @@ The JSON keeps its form; ``schema`` changes when it does::
      "nodes": ["master01", …], "seconds": 12.7,
      "data_plane": {"proxy": ["iptables", "ConfigMap kube-system/kube-proxy …"], …},       {} for a lab
      "summary": {"as expected": 700, "differs": 0, "not run": 148},
+     "unknown_sources": ["203.0.113.9"],               seen by pods, and nobody's in the address book
      "cases": [
        {"service": "local", "client": "c1", "destination": "nodeport-worker02",
         "expected": {"outcome": "answered",              answered, refused, dropped or unreachable; "" if not run
@@ -84,6 +85,7 @@ def document(frame: pd.DataFrame) -> dict[str, Any]:
         "seconds": attrs["seconds"],
         "data_plane": attrs.get("data_plane", {}),
         "summary": summary,
+        "unknown_sources": list(attrs.get("unknown", [])),
         "cases": cases,
     }
 
@@ -167,6 +169,8 @@ def _totals(frame: pd.DataFrame) -> list[str]:
         f"{told}: {attrs['world']}, Kubernetes {attrs['kubernetes']}, mode {attrs['mode']}, pod network "
         f"{attrs['cni']}, {attrs['seconds']:.0f} s"
     ]
+    if attrs.get("unknown"):
+        lines.append(f"unknown sources, in nobody's name in the address book: {', '.join(attrs['unknown'])}")
     left_out = frame[frame["verdict"] == NOT_RUN]
     for reason, rows in left_out.groupby("difference", sort=False):
         lines.append(f"not run, {', '.join(dict.fromkeys(rows['client']))}: {len(rows)} cases: {reason}")

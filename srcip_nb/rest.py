@@ -24,6 +24,9 @@ READ_TIMEOUT = 30.0  # seconds without a byte of the answer
 _GROUPS = {
     "deployments": "apis/apps/v1",
     "replicasets": "apis/apps/v1",
+    "statefulsets": "apis/apps/v1",
+    "daemonsets": "apis/apps/v1",
+    "jobs": "apis/batch/v1",
     "endpointslices": "apis/discovery.k8s.io/v1",
 }
 _CLUSTER_SCOPED = {"namespaces", "nodes"}
@@ -47,7 +50,7 @@ class ApiAnswerError(ClusterError):
 
 @dataclass(frozen=True)
 class World:
-    """Which API it is: ``kind`` "lab" or "context", and the name of that lab or context."""
+    """Which API it is: ``kind`` "lab", "context" or "in-cluster", and the name of the lab, context or own namespace."""
 
     kind: str
     name: str
@@ -212,7 +215,10 @@ class Rest:
         if code == 403:
             if any(cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or []):
                 return "Wait until the namespace is gone, then run this again"
-            return f"See what you may do: kubectl{self._context()} auth can-i --list"
+            return (
+                f"See what you may do: kubectl{self._context()} auth can-i --list; what this needs: srcip-nb rbac "
+                "--feature FEATURE"
+            )
         if code == 404 and details.get("kind") == "namespaces":
             return f"Create it first: cluster.apply('ns.yaml'), or kubectl create namespace {details.get('name')}"
         if code == 404 and details.get("name"):
@@ -231,7 +237,7 @@ class Rest:
     def _again(self) -> str:
         if self.world.kind == "lab":
             return "The lab has ended, or another took its place: run connect() again"
-        return f"Check it with: kubectl --context {self.world.name} get nodes"
+        return f"Check it with: kubectl{self._context()} get nodes"
 
 
 def configuration_of(kubeconfig: str | None, context: str | None, *, proxy: bool = True) -> Configuration:

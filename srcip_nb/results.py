@@ -96,6 +96,7 @@ def unfinished_matrix(world: Mapping[str, Any], cause: str) -> dict[str, Any]:
         "seconds": 0.0,
         "data_plane": {},
         "summary": {"as expected": 0, "differs": 0, "not run": 0},
+        "unknown_sources": [],
         "cases": [],
     }
 

@@ -78,7 +78,7 @@ def wait_ready(
     ready = cluster.get("deployments", deployment)["status"].get("readyReplicas", 0)
     rows = [("Deployment", deployment, f"{ready} of {ready} replicas ready", time.monotonic() - started)]
     address = _wait_for_address(cluster, service, vip_within)
-    state = address or "EXTERNAL-IP <pending>: no load balancer gave it an address; go on with visit(target='nodeport')"
+    state = address or _pending(cluster.get("services", service))
     rows.append(("Service", service, state, time.monotonic() - started))
     return pd.DataFrame(rows, columns=["kind", "name", "state", "seconds"]).round({"seconds": 2})
 
@@ -159,10 +159,18 @@ def _not_started(cluster: Cluster, deployment: dict[str, Any], state: str) -> No
         events = cluster.list("events", fields=f"involvedObject.name={pod},type=Warning")
         words += [f"event {e['reason']}: {e['message']}" for e in events[-3:]]
     unique = list(dict.fromkeys(words))
+    cannot_pull = any("ErrImagePull" in word or "ImagePullBackOff" in word for word in unique)
+    elsewhere = "; an image that the nodes can pull: connect(…, image='REGISTRY/nginx:TAG')" if cannot_pull else ""
     return NotFinishedError(
         f"deployment {name!r} is not ready ({state})" + "".join(f"; {word}" for word in unique),
-        f"Look closer: kubectl describe pods -n {cluster.namespace}",
+        f"Look closer: kubectl describe pods -n {cluster.namespace}{elsewhere}",
     )
+
+
+def _pending(service: dict[str, Any]) -> str:
+    port = service["spec"]["ports"][0].get("nodePort")
+    road = f"visit() goes by node port {port}" if port else "and it has no node port; try visit(target='clusterip')"
+    return f"EXTERNAL-IP <pending>: no load balancer gave it an address; {road}"
 
 
 def _wait_for_address(cluster: Cluster, name: str, timeout: float) -> str:

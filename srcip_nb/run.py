@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from xml.etree import ElementTree
 from srcip_nb.cluster import is_ready
 from srcip_nb.errors import SrcipError, UsageError
 from srcip_nb.imports import hidden
+from srcip_nb.permissions import require_feature
 from srcip_nb.progress import Progress
 from srcip_nb.worlds import connect
 
@@ -36,6 +38,9 @@ NODE_GRACE = 55  # seconds
 # ipykernel 7.4 warns at every start that it runs over TCP on 127.0.0.1, and logs an error when it is interrupted while
 # it is shut down. What goes wrong in a cell is an output, never a matter of this log.
 QUIET_KERNEL = ["--IPKernelApp.log_level=CRITICAL"]
+
+SETTINGS = {"namespace": "SRCIP_NAMESPACE", "image": "SRCIP_IMAGE", "adopt": "SRCIP_ADOPT"}
+"""What ``connect()`` is told in every notebook, by the environment: no notebook needs a parameter for it."""
 
 PASSED, FAILED, NOT_FINISHED = "passed", "failed", "not finished"
 
@@ -93,7 +98,8 @@ def run(
         notebooks: which ones; the whole course if empty.
         context: a kubeconfig context; None: a lab is started and stopped.
         lang: ``en`` or ``ja``; None: both.
-        parameters: values for the notebooks' ``parameters`` cell.
+        parameters: values for the notebooks' ``parameters`` cell; ``namespace``, ``image`` and ``adopt`` (1 for yes)
+            go to ``connect()`` in every notebook.
         out: where executed notebooks go.
         progress: say on standard error what is being done, a line for the lab and one for each notebook.
 
@@ -103,20 +109,31 @@ def run(
     Raises:
         UsageError: a notebook does not exist or has no such parameter, or there can be no such folder.
         LabError: the lab cannot be started.
-        ClusterError: the cluster does not answer, or does not accept the credentials.
+        ClusterError: the cluster does not answer, does not accept the credentials, or they do not suffice.
     """
     paths = [Path(path) for path in notebooks] or course(lang)
-    values = {**({"context": context} if context else {}), **(parameters or {})}
+    parameters = dict(parameters or {})
+    settings = {name: str(parameters.pop(key)) for key, name in SETTINGS.items() if key in parameters}
+    values = {**({"context": context} if context else {}), **parameters}
     for path in paths:
         _check_runnable(path, values)
-    cluster = connect(context, quiet=True) if context else None  # what is wrong with it is said once
+    settings["SRCIP_RUN"] = secrets.token_hex(4)  # one id for all that the notebooks create
+    cluster = None
+    if context:
+        with _environment(**settings):  # what is wrong is said once, before the first notebook
+            cluster = connect(context, quiet=True)
+            require_feature(cluster, "lessons")
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"the folder {out} cannot be made: {error.strerror}", "Name another with --out.") from error
     world = contextlib.nullcontext() if context else _lab(progress)
     before = ready_nodes(cluster) if cluster else set()
-    with world, tempfile.TemporaryDirectory() as markers, _environment(SRCIP_STRICT="0", SRCIP_MARKER_DIR=markers):
+    with (
+        world,
+        tempfile.TemporaryDirectory() as markers,
+        _environment(SRCIP_STRICT="0", SRCIP_MARKER_DIR=markers, **settings),
+    ):
         verdicts = []
         for path in paths:
             verdict = _execute(path, values, Path(out), Path(markers), progress)

@@ -19,6 +19,7 @@ from srcip_nb.addresses import addresses, name_sources
 from srcip_nb.clients import Client, find_client
 from srcip_nb.cluster import SERVICE, is_ready
 from srcip_nb.errors import ClusterError, UsageError
+from srcip_nb.nat import nat_words
 from srcip_nb.progress import Progress
 from srcip_nb.rest import ApiAnswerError
 from srcip_nb.rollout import service_address
@@ -75,8 +76,9 @@ def visit(
         cluster: where.
         n: how many.
         client: the host that sends them, see ``clients()``; None: the first (``client`` in a lab, else this machine).
-        target: None: the Service's external address; "nodeport": the node port of every node in turn; a node's name:
-            the node port there; "clusterip"; or host:port.
+        target: None: the Service's external address, and where no load balancer gave it one, the node port of the first
+            node that runs one of its pods; "vip": the external address or nothing; "nodeport": the node port of every
+            node in turn; a node's name: the node port there; "clusterip"; or host:port.
         concurrency: how many are under way at once.
         timeout: seconds a request may take.
         rate: requests a second at most.
@@ -87,7 +89,7 @@ def visit(
         The columns of ``COLUMNS``, by request. ``status``, ``pod``, ``node``, ``source_*`` and ``preserved`` are NA
         where there is none; ``error`` is "" for an answer. ``attrs``: run, client, target, service, policy, world,
         vip, announcer (the one node that announces the VIP; "" if not known, or several do), announcers (all such
-        nodes), unmatched (answered, but not found in a log).
+        nodes), nat (in words, if one changes the client's address), unmatched (answered, but not found in a log).
 
     Raises:
         UsageError: no such client or target, or a number that makes no sense; nothing was sent.
@@ -96,12 +98,13 @@ def visit(
     _check_numbers(n, concurrency, timeout, rate)
     sender = find_client(cluster, client)
     body = cluster.get("services", service)
-    targets = find_targets(body, cluster.list("nodes"), target)
+    targets, instead = entry_targets(cluster, body, target)
     book = addresses(cluster)
     run = secrets.token_hex(4)
     where = targets[0] if len(targets) == 1 else t("visit.node_ports", count=len(targets))
+    shown = f"{where} ({instead})" if instead else where
     started = time.monotonic()
-    with Progress(t("visit.step", count=n, client=sender.name, target=where), progress) as step:
+    with Progress(t("visit.step", count=n, client=sender.name, target=shown), progress) as step:
         results = send(sender, run, targets, n, concurrency=concurrency, timeout=timeout, rate=rate, step=step)
         lines = log_lines(cluster, body, run, results, started)
         answered = sum(result["status"] is not None for result in results)
@@ -109,8 +112,11 @@ def visit(
         step.result = t("visit.some", answered=answered, missing=missing) if missing else t("visit.all", count=n)
         if len(lines) < answered:
             step.result += t("visit.no_line", count=answered - len(lines))
-    policy = body["spec"].get("externalTrafficPolicy")
-    frame = table_of(run, results, lines, book, client=sender.name, targets=targets, policy=policy)
+        policy = body["spec"].get("externalTrafficPolicy")
+        frame = table_of(run, results, lines, book, client=sender.name, targets=targets, policy=policy)
+        nat = nat_words(frame, book, body, targets)
+        if nat:
+            step.result += f"; {nat}"
     found = frame["source_ip"].notna()
     announced_by = announcers(cluster, service)
     frame.attrs = {
@@ -123,6 +129,7 @@ def visit(
         "vip": service_address(body),
         "announcer": _only(announced_by),
         "announcers": list(announced_by),
+        "nat": nat,
         "unmatched": int((frame["status"].notna() & ~found).sum()),
     }
     return frame
@@ -157,6 +164,29 @@ def send(
     return sorted(results, key=lambda result: result["id"])
 
 
+def entry_targets(cluster: Cluster, service: dict[str, Any], target: str | None) -> tuple[list[str], str]:
+    """The host:port, or several, that a target means, and in words why it is another than asked for ("" mostly).
+
+    Where no load balancer gave a Service its address, one node stands for it, as one announces an address in MetalLB's
+    layer 2 mode: the first by name that is Ready and runs a ready pod of the Service, so that it answers under both
+    policies; without such a node, the first Ready one.
+
+    Raises:
+        UsageError: the Service has no such address, or there is no such target.
+    """
+    nodes = cluster.list("nodes")
+    is_pending = service["spec"].get("type") == "LoadBalancer" and not service_address(service)
+    if target is not None or not is_pending or not service["spec"]["ports"][0].get("nodePort"):
+        return find_targets(service, nodes, target), ""
+    from srcip_nb.observe import endpoints
+
+    able = sorted(node["metadata"]["name"] for node in nodes if is_ready(node) and internal_ip(node))
+    found = endpoints(cluster, service["metadata"]["name"])
+    with_pod = set(found.loc[found["READY"].fillna(False), "NODE"])
+    entry = next((name for name in able if name in with_pod), able[0] if able else None)
+    return find_targets(service, nodes, entry), t("visit.no_address", node=entry) if entry else ""
+
+
 def find_targets(service: dict[str, Any], nodes: list[dict[str, Any]], target: str | None) -> list[str]:
     """The host:port, or several, that a target means.
 
@@ -170,7 +200,7 @@ def find_targets(service: dict[str, Any], nodes: list[dict[str, Any]], target: s
     """
     name, port = service["metadata"]["name"], service["spec"]["ports"][0]
     inside = {node["metadata"]["name"]: internal_ip(node) for node in nodes}
-    if target is None:
+    if target in (None, "vip"):
         address = service_address(service)
         if not address:
             raise UsageError(f"service {name!r} has no external address", "Take its node ports: target='nodeport'")

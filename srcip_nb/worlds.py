@@ -2,6 +2,7 @@
 
     connect()                    the lab, started on first use
     connect("kind-kind")         a context of a kubeconfig; so does SRCIP_CONTEXT=kind-kind
+    connect("in-cluster")        the cluster in whose pod this runs, as the pod's service account
 
 ``KUBECONFIG`` only says where contexts are looked up; it never chooses the world. What ``connect`` gives back is a
 ``Cluster`` whose methods are the plain functions of the other modules: ``cluster.pods()`` is ``observe.pods(cluster)``.
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from srcip_nb.cluster import DEPLOYMENT, SERVICE, Cluster
 from srcip_nb.errors import LabError, UsageError
+from srcip_nb.in_cluster import IN_CLUSTER, in_cluster
 from srcip_nb.rest import Rest, World, configuration_of, load_kubernetes
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from srcip_nb.policy import PolicyChange
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, as the API demands of a namespace
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}")  # the form in the rough; a wrong one the kubelet names
 
 
 class LessonCluster(Cluster):
@@ -138,40 +141,81 @@ def connect(
     context: str | None = None,
     *,
     lab: str | dict[str, Any] | Lab | LabClient | None = None,
-    namespace: str = "seminar",
+    namespace: str | None = None,
+    image: str | None = None,
+    adopt: bool | None = None,
     quiet: bool = False,
 ) -> LessonCluster:
     """Choose the world and say which it is.
 
     A context named here, else one named by ``SRCIP_CONTEXT``, else the lab: the one that runs for this notebook, or a
-    new one.
+    new one. The current context of a kubeconfig is never taken.
 
     Args:
-        context: name of a context of a kubeconfig.
+        context: name of a context of a kubeconfig; "in-cluster": the cluster in whose pod this runs.
         lab: a certain lab: its name, a running ``Lab``, or settings for it such as ``{"workers": 3}``.
-        namespace: where the lesson's objects are.
+        namespace: where the lesson's objects are; one a participant, where many share a cluster. None:
+            ``SRCIP_NAMESPACE``, else "seminar".
+        image: an image of nginx to take wherever a manifest says ``nginx:latest``, for clusters that cannot pull from
+            Docker Hub. None: ``SRCIP_IMAGE``, else the manifests' own.
+        adopt: whether a namespace may be used that somebody else created; it is not deleted even then. None: yes if
+            ``SRCIP_ADOPT`` is 1.
         quiet: do not print the line that says which world was chosen.
 
     Raises:
-        UsageError: no such context or lab, or a name that cannot be a namespace; nothing was started.
+        UsageError: no such context or lab, a name that cannot be a namespace or an image, or no service account here;
+            nothing was started.
         LabError: this machine cannot run a lab.
         ClusterError: the API server does not answer, or does not accept the credentials.
     """
-    if not isinstance(namespace, str) or not _DNS_LABEL.fullmatch(namespace):
-        raise UsageError(f"{namespace!r} cannot be a namespace", "Use up to 63 of a-z, 0-9 and '-', such as 'seminar'")
+    settings = _settings(namespace, image, adopt)
     if context and lab is not None:
         raise UsageError("a context and a lab were asked for at once", "Give connect() one of the two")
     if not context and lab is None:
         context = os.environ.get("SRCIP_CONTEXT")
-    cluster = _real_cluster(context, namespace) if context else _lab_cluster(lab, namespace)
+    cluster = _real_cluster(context, settings) if context else _lab_cluster(lab, settings)
     if not quiet:
-        print(f"{cluster.world}: {cluster.server}, Kubernetes {cluster.version}, namespace {namespace!r}")
+        print(first_line(cluster))
     return cluster
 
 
-def _real_cluster(context: str, namespace: str) -> LessonCluster:
+def first_line(cluster: Cluster) -> str:
+    """Which world, server, version and namespace, and the run's id: what ``connect`` prints."""
+    image = f", image {cluster.image}" if cluster.image else ""
+    where = f"namespace {cluster.namespace!r}{image}, run {cluster.run_id}"
+    return f"{cluster.world}: {cluster.server}, Kubernetes {cluster.version}, {where}"
+
+
+def check_namespace(name: str) -> str:
+    """The name, if it can be one of a namespace.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not isinstance(name, str) or not _DNS_LABEL.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a namespace", "Use up to 63 of a-z, 0-9 and '-', such as 'seminar'")
+    return name
+
+
+def _settings(namespace: str | None, image: str | None, adopt: bool | None) -> dict[str, Any]:
+    """What a Cluster is told beside its API: the arguments, else the environment."""
+    if namespace is None:
+        namespace = os.environ.get("SRCIP_NAMESPACE") or "seminar"
+    check_namespace(namespace)
+    if image is None:
+        image = os.environ.get("SRCIP_IMAGE", "")
+    if not isinstance(image, str) or (image and not _IMAGE.fullmatch(image)):
+        raise UsageError(f"{image!r} cannot be an image", "Give it as REGISTRY/NAME:TAG, such as 'registry/nginx:1.27'")
+    if adopt is None:
+        adopt = os.environ.get("SRCIP_ADOPT") == "1"
+    return {"namespace": namespace, "image": image, "adopt": adopt}
+
+
+def _real_cluster(context: str, settings: dict[str, Any]) -> LessonCluster:
     from srcip_nb.lab.client import LabClient
 
+    if context == IN_CLUSTER:
+        return LessonCluster(Rest(*in_cluster()), **settings)
     paths = os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
     contexts = _contexts(paths)
     if context not in contexts:
@@ -183,10 +227,9 @@ def _real_cluster(context: str, namespace: str) -> LessonCluster:
     for path in paths.split(os.pathsep):
         found = LabClient.from_kubeconfig(path)
         if found and found.url == rest.configuration.host:
-            return LessonCluster(
-                Rest(configuration_of(path, None, proxy=False), World("lab", found.name)), namespace, found
-            )
-    return LessonCluster(rest, namespace)
+            world = World("lab", found.name)
+            return LessonCluster(Rest(configuration_of(path, None, proxy=False), world), lab=found, **settings)
+    return LessonCluster(rest, **settings)
 
 
 def _contexts(paths: str) -> list[str]:
@@ -203,7 +246,7 @@ def _contexts(paths: str) -> list[str]:
     return [entry["name"] for entry in found]
 
 
-def _lab_cluster(lab: str | dict[str, Any] | Lab | LabClient | None, namespace: str) -> LessonCluster:
+def _lab_cluster(lab: str | dict[str, Any] | Lab | LabClient | None, settings: dict[str, Any]) -> LessonCluster:
     from srcip_nb.lab import Lab
     from srcip_nb.lab.client import LabClient
 
@@ -221,7 +264,7 @@ def _lab_cluster(lab: str | dict[str, Any] | Lab | LabClient | None, namespace: 
     else:
         raise UsageError(f"{lab!r} is no lab", "Give its name, a running Lab, or settings: lab={'workers': 3}")
     configuration = configuration_of(str(client.kubeconfig), None, proxy=False)
-    return LessonCluster(Rest(configuration, World("lab", client.name)), namespace, client)
+    return LessonCluster(Rest(configuration, World("lab", client.name)), lab=client, **settings)
 
 
 def _running_lab(name: str) -> LabClient:

@@ -36,9 +36,9 @@ def _own_state_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
 @functools.cache
 def why_no_lab() -> str:
     """Why this machine cannot run a lab, found by trying; "" if it can."""
-    from srcip_nb.lab.kernel import can_run_root
+    from srcip_nb.lab.kernel import why_none_works
 
-    return can_run_root()
+    return why_none_works()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,6 +12,7 @@ import random
 import socket
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +35,7 @@ class Start:
 
     def __init__(self) -> None:
         self.lines: list[tuple[int, bytes]] = []
+        self.kept_from = 0  # the newest file begins with this line
         self.has_ended = False
 
 
@@ -50,6 +52,8 @@ class FakeApi:
         self.token = ""
         self.refuse: dict[str, tuple[int, str]] = {}  # part of a path -> status, reason
         self.keeps_headers_back = False
+        self.before_log: Callable[[str], None] = lambda name: None  # called when a log is asked for
+        self.breaks_after: Callable[[], int | None] = lambda: None  # bytes of a log that one connection carries
         self.history_begins_at = 0
         self.requests: list[str] = []
         self._streams: set[socket.socket] = set()
@@ -126,6 +130,11 @@ class FakeApi:
             self.now += after
             self.starts[name][-1].lines.append((self.now if at is None else at, line))
             self.changed.notify_all()
+
+    def rotate(self, name: str) -> None:
+        """The log goes on in a new file; what is in the older one is given to nobody who comes now."""
+        with self.changed:
+            self.starts[name][-1].kept_from = len(self.starts[name][-1].lines)
 
     def cut(self) -> None:
         """Break every connection that is being answered."""
@@ -229,18 +238,21 @@ class _Handler(BaseHTTPRequestHandler):
         elif query.get("previous") and len(starts) < 2:
             self._status(400, "BadRequest", 'previous terminated container "nginx" in pod "x" not found')
         else:
-            self._log(starts[-2 if query.get("previous") else -1], query)
+            self.api.before_log(parts[0])
+            with self.api.changed:  # it may be another's log by now
+                starts = list(self.api.starts[parts[0]])
+            self._log(starts[-2 if query.get("previous") and len(starts) > 1 else -1], query)
 
     def _log(self, start: Start, query: dict[str, str]) -> None:
         api = self.api
-        since = 0
+        since, self._may_send = 0, api.breaks_after()
         if "sinceTime" in query:
             since = int(datetime.fromisoformat(query["sinceTime"].replace("Z", "+00:00")).timestamp()) * 1_000_000_000
         if "sinceSeconds" in query:
             since = api.now - int(query["sinceSeconds"]) * 1_000_000_000
         with api.changed:
             at = len(start.lines)
-            first = [line for line in start.lines if line[0] >= since]
+            first = [line for line in start.lines[start.kept_from :] if line[0] >= since]
         if "tailLines" in query:
             first = first[len(first) - min(len(first), int(query["tailLines"])) :]
         follows = bool(query.get("follow"))
@@ -268,8 +280,12 @@ class _Handler(BaseHTTPRequestHandler):
             text = text[:-1]
         cut = random.Random(len(text)).randrange(len(text) + 1)
         for piece in (text[:cut], text[cut:]):  # an answer's pieces end anywhere
+            if self._may_send is not None:
+                piece, self._may_send = piece[: self._may_send], self._may_send - len(piece)
             if piece:
                 self._chunk(piece)
+            if self._may_send is not None and self._may_send < 0:
+                raise ConnectionResetError
 
     def _watch(self, query: dict[str, str]) -> None:
         api, at = self.api, int(query["resourceVersion"])
@@ -291,6 +307,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._chunk(b"")
 
     _is_begun = False
+    _may_send: int | None = None
 
     def _begin_chunks(self, kind: str) -> None:
         self._is_begun = True

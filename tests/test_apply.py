@@ -117,6 +117,7 @@ class Store:
             collection = path.rsplit("/", 1)[0]
             answers["GET", collection] = lambda query, sent, collection=collection: self.list(collection, query)
         answers["GET", f"{NAMESPACE}/pods"] = (200, {"items": []})
+        answers["GET", "/apis/discovery.k8s.io/v1/namespaces/seminar/endpointslices"] = (200, {"items": []})
         return answers
 
     def get(self, path):
@@ -135,7 +136,7 @@ class Store:
         changed = before is None or before.get("sent") != sent
         self.version += changed
         version = str(self.version) if changed else before["metadata"]["resourceVersion"]
-        self.objects[path] = {"metadata": {**sent["metadata"], "resourceVersion": version}, "sent": sent}
+        self.objects[path] = {**sent, "metadata": {**sent["metadata"], "resourceVersion": version}, "sent": sent}
         return (201 if before is None else 200), self.objects[path]
 
     def delete(self, path):
@@ -348,7 +349,7 @@ def test_a_pending_address_is_told_and_no_error():
         frame = wait_ready(cluster, vip_within=0)
     assert frame["state"].tolist()[0] == "2 of 2 replicas ready"
     assert "EXTERNAL-IP <pending>" in frame["state"].tolist()[1]
-    assert "target='nodeport'" in frame["state"].tolist()[1]
+    assert "visit() goes by node port 3" in frame["state"].tolist()[1]
 
 
 def test_the_address_that_came():

@@ -71,10 +71,20 @@ def test_pods_ready_and_where():
     assert not checks.pods_ready(pods(("a", "1/1", "worker01"), ("b", "1/1", "worker01")))
 
 
-@pytest.mark.parametrize(("address", "has_one"), [("192.168.1.56", True), ("<pending>", False), ("<none>", False)])
-def test_external_address(address, has_one):
-    service = pd.DataFrame({"EXTERNAL-IP": [address]}, index=["webserver"])
-    assert bool(checks.has_address(service)) is has_one
+@pytest.mark.parametrize(
+    ("address", "ports", "holds", "says"),
+    [
+        ("192.168.1.56", "80:31234/TCP", True, "has an external address"),
+        ("<pending>", "80:31234/TCP", True, "the course goes on by its node port 31234"),
+        ("<pending>", "80/TCP", False, "has an external address"),
+        ("<none>", "80:31234/TCP", False, "has an external address"),
+    ],
+)
+def test_external_address(address, ports, holds, says):
+    service = pd.DataFrame({"EXTERNAL-IP": [address], "PORT(S)": [ports]}, index=["webserver"])
+    check = checks.has_address(service)
+    assert bool(check) is holds
+    assert says in check.says
 
 
 def test_health_ports_follow_the_pods():

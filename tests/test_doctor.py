@@ -58,7 +58,7 @@ def test_everything_this_package_requires_is_looked_at():
 
 @pytest.mark.parametrize(("is_needed", "state"), [(True, "missing"), (False, "without")])
 def test_a_feature_that_does_not_work(monkeypatch, is_needed, state):
-    monkeypatch.setattr(doctor, "UNSHARE", ("env",))
+    monkeypatch.setitem(doctor.UNSHARE, "root", ("env",))
     monkeypatch.setattr(doctor, "_TRIAL_SHELL", ("sh", "-ec"))
     feature = Feature("magic", "tricks", "exit 1", "magic_mod", is_needed)
     assert doctor.try_feature(feature) == Finding(state, "magic", "tricks", "sudo modprobe magic_mod")
@@ -67,7 +67,9 @@ def test_a_feature_that_does_not_work(monkeypatch, is_needed, state):
 
 
 def test_without_the_kernel_its_parts_are_not_tried(monkeypatch):
-    monkeypatch.setattr(doctor, "can_run_root", lambda: "programs are missing: nginx; type: sudo apt-get install nginx")
+    monkeypatch.setattr(
+        doctor, "can_run", lambda kernel: "programs are missing: nginx; type: sudo apt-get install nginx"
+    )
     monkeypatch.setattr(doctor, "try_feature", lambda feature: pytest.fail("tried"))
     assert doctor.doctor()[0] == Finding(
         "missing", "kernel root", "programs are missing: nginx", "sudo apt-get install nginx"

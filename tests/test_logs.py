@@ -9,7 +9,7 @@ import pytest
 from srcip_nb.cluster import Cluster
 from srcip_nb.errors import ClusterError, UsageError
 from srcip_nb.logs import logs
-from srcip_nb.logs_api import containers_of, selector_text
+from srcip_nb.logs_query import containers_of, selector_text
 from srcip_nb.rest import ApiAnswerError, Rest, World, load_kubernetes
 from tests.logs_fake import START, FakeApi
 
@@ -128,7 +128,7 @@ def test_no_pods_at_all_is_an_empty_table_with_all_columns(cluster):
 @pytest.mark.parametrize(
     ("pods", "options", "cause"),
     [
-        ("replicaset/webserver", {}, "Logs are not read by 'replicaset'"),
+        ("node/worker01", {}, "Logs are not read by 'node'"),
         ("webserver-[", {}, "not a regular expression"),
         ("", {"tail": -1}, "tail is -1"),
         ("", {"since_seconds": 0}, "since_seconds is 0"),

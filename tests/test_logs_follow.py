@@ -13,7 +13,7 @@ import trustme
 
 from srcip_nb.errors import NotFinishedError
 from srcip_nb.logs_follow import follow
-from srcip_nb.logs_reader import Had
+from srcip_nb.logs_had import Had
 from srcip_nb.rest import ApiAnswerError
 from tests.logs_fake import START, FakeApi, stamp
 from tests.test_logs import ACCESS, cluster_of
@@ -305,4 +305,4 @@ def test_had_forgets_what_cannot_come_again():
     for number in range(100):
         had.take(stamp((START + number) * 10**9) + b" x")
     assert had.since() == START + 98
-    assert len(had._by_second) == 2
+    assert len(had._recent) == 2

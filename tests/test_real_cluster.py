@@ -6,7 +6,11 @@ from srcip_nb import connect
 from srcip_nb.addresses import addresses
 from srcip_nb.clients import find_client
 from srcip_nb.cluster import OURS, is_ready
+from srcip_nb.dataplane_read import NODES_ASKED
+from srcip_nb.doctor import OK
+from srcip_nb.doctor_cluster import examine
 from srcip_nb.errors import UsageError
+from srcip_nb.host_probe import ask_nodes
 from srcip_nb.matrix import matrix
 
 pytestmark = pytest.mark.cluster
@@ -74,3 +78,20 @@ def test_a_part_of_the_matrix_holds_and_leaves_nothing(real_context):
     assert (frame.loc[frame["verdict"] == "not run", "difference"] != "").all()
     left = [space["metadata"]["name"] for space in cluster.list("namespaces", labels=OURS)]
     assert not [name for name in left if name == frame.attrs["namespace"]]
+
+
+def test_doctor_looks_and_leaves_nothing_behind(real_cluster):
+    before = {ns["metadata"]["name"] for ns in real_cluster.list("namespaces")}
+    found = {finding.what: finding for finding in examine(real_cluster)}
+    assert {ns["metadata"]["name"] for ns in real_cluster.list("namespaces")} == before, "looking makes nothing"
+    assert found["reachable"].state == OK
+    assert found["permissions: lessons"].evidence
+    assert all(finding.evidence for finding in found.values())
+
+
+def test_a_real_kube_proxy_tells_its_mode(real_cluster):
+    told = ask_nodes(real_cluster)
+    ready = [node["metadata"]["name"] for node in real_cluster.list("nodes") if is_ready(node)]
+    assert set(told.modes) == set(ready[:NODES_ASKED])
+    assert {mode for mode in told.modes.values() if not mode.startswith("!")} <= {"iptables", "nftables", "ipvs"}
+    assert not [ns for ns in real_cluster.list("namespaces") if ns["metadata"]["name"].startswith("srcip-doctor-")]

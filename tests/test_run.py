@@ -1,5 +1,6 @@
 """The verdict on a notebook, and the reports made of it."""
 
+import os
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,6 +10,7 @@ import pytest
 
 from srcip_nb import run as course
 from srcip_nb.errors import UsageError
+from srcip_nb.permissions import MissingPermissionError
 from srcip_nb.run import FAILED, NOT_FINISHED, PASSED, Verdict, judge, junit, verdict_table
 
 
@@ -16,6 +18,7 @@ from srcip_nb.run import FAILED, NOT_FINISHED, PASSED, Verdict, judge, junit, ve
 def _a_cluster_answers(monkeypatch):
     """The trial notebooks need none, but a run looks first whether there is one."""
     monkeypatch.setattr(course, "connect", lambda context, quiet: None)
+    monkeypatch.setattr(course, "require_feature", lambda cluster, feature: None)
 
 
 def test_only_a_notebook_at_its_end_with_all_checks_held_has_passed():
@@ -96,3 +99,29 @@ def test_progress_is_a_line_for_each_notebook_and_nothing_of_the_kernel(tmp_path
     out, err = capfd.readouterr()
     assert out == ""
     assert re.fullmatch(r" ✓ en/99-trial\.ipynb \([\d.]+ s\)\n", err)
+
+
+def test_namespace_and_image_reach_every_notebook_without_a_parameter(tmp_path):
+    source = (
+        "import os; from pathlib import Path; from srcip_nb.notebook import done; done('99')\n"
+        "names = ('SRCIP_NAMESPACE', 'SRCIP_IMAGE', 'SRCIP_RUN')\n"
+        "Path('seen').write_text(' '.join(os.environ.get(name, '-') for name in names))"
+    )
+    path = notebook(tmp_path, "context: str = ''", source)
+    settings = {"namespace": "seminar-07", "image": "registry.example/nginx:1.27"}
+    (result,) = course.run([path], context="nowhere", parameters=settings, out=tmp_path / "out")
+    assert result.verdict == PASSED
+    seen = (path.parent / "seen").read_text()
+    assert re.fullmatch(r"seminar-07 registry\.example/nginx:1\.27 [0-9a-f]{8}", seen)
+    assert "SRCIP_NAMESPACE" not in os.environ
+
+
+def test_a_missing_permission_ends_the_run_before_the_first_notebook(tmp_path, monkeypatch):
+    def refuse(cluster, feature):
+        raise MissingPermissionError("you may not create services", "srcip-nb rbac", [])
+
+    monkeypatch.setattr(course, "require_feature", refuse)
+    path = notebook(tmp_path, "context: str = ''", "1 / 0")
+    with pytest.raises(MissingPermissionError):
+        course.run([path], context="nowhere", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

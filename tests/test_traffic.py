@@ -12,6 +12,7 @@ from srcip_nb.traffic import (
     LINE_COLUMNS,
     announcer,
     announcers,
+    entry_targets,
     find_targets,
     log_lines,
     send,
@@ -154,7 +155,7 @@ def test_clients_of_a_lab_and_of_a_real_cluster():
     with serving(one_pod, lab=FakeLab()) as (_, cluster):
         assert find_client(cluster, pod).address == "10.0.30.66"
         assert find_client(cluster, f"pod/{pod}").pod == f"seminar/{pod}"
-    no_node = {("GET", "/api/v1/nodes/client"): (404, {"kind": "Status", "message": "not found"})}
+    no_node = {("GET", "/api/v1/nodes"): (200, {"items": []})}
     with serving({**no_pods, **no_node}) as (_, cluster):
         assert clients(cluster).index.tolist() == ["this machine"]
         with pytest.raises(UsageError, match=r"no client 'client' in context 'kind-kind'.*'this machine'"):
@@ -227,6 +228,7 @@ def test_visit(answers, monkeypatch, capsys):
         "vip": "192.168.1.56",
         "announcer": "worker01",
         "announcers": ["worker01"],
+        "nat": "",
         "unmatched": 1,
     }
     assert capsys.readouterr().out.startswith(
@@ -354,3 +356,44 @@ def test_by_bgp_those_announce_who_said_so_and_still_may(policy, unfit, expected
     with serving(found) as (_, cluster):
         assert announcers(cluster) == expected
         assert announcer(cluster) == (expected[0] if len(expected) == 1 else "")
+
+
+def node_with(name: str, address: str, ready: str = "True") -> dict:
+    status = {
+        "addresses": [{"type": "InternalIP", "address": address}],
+        "conditions": [{"type": "Ready", "status": ready}],
+    }
+    return {"metadata": {"name": name}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("with_pod", "not_ready", "expected"),
+    [
+        (["worker02", "worker01"], [], "192.168.1.45:31975"),
+        (["worker02"], [], "192.168.1.46:31975"),
+        (["worker01", "worker02"], ["worker01"], "192.168.1.46:31975"),
+        ([], [], "192.168.1.41:31975"),
+    ],
+)
+def test_without_a_load_balancer_the_node_port_of_one_node_with_a_pod(with_pod, not_ready, expected):
+    addresses = {"master01": "192.168.1.41", "worker01": "192.168.1.45", "worker02": "192.168.1.46"}
+    nodes = [node_with(name, ip, "False" if name in not_ready else "True") for name, ip in addresses.items()]
+    endpoints = [{"addresses": ["10.0.0.1"], "nodeName": name, "conditions": {"ready": True}} for name in with_pod]
+    slices = {"items": [{"metadata": {"name": "webserver-x"}, "endpoints": endpoints}]}
+    answers = {
+        ("GET", "/api/v1/nodes"): (200, {"items": nodes}),
+        ("GET", "/apis/discovery.k8s.io/v1/namespaces/seminar/endpointslices"): (200, slices),
+    }
+    body = service()
+    body["status"] = {"loadBalancer": {}}
+    body["spec"]["ports"][0]["nodePort"] = 31975
+    with serving(answers) as (_, cluster):
+        targets, instead = entry_targets(cluster, body, None)
+        assert targets == [expected]
+        assert "no load balancer gave an address; the node port of" in instead
+        with pytest.raises(UsageError, match="has no external address"):
+            entry_targets(cluster, body, "vip")
+        assert entry_targets(cluster, body, "worker02") == (["192.168.1.46:31975"], "")
+        body["status"] = {"loadBalancer": {"ingress": [{"ip": "192.168.1.56"}]}}
+        assert entry_targets(cluster, body, None) == (["192.168.1.56:80"], "")
+        assert entry_targets(cluster, body, "vip") == (["192.168.1.56:80"], "")

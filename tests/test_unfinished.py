@@ -109,7 +109,7 @@ def test_a_token_that_expires_in_the_middle_of_a_matrix(own_lab, tmp_path, monke
         cluster = connect(lab=own_lab, quiet=True)
         with subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             deadline = time.monotonic() + 60
-            while not any(n["metadata"]["name"].startswith("srcip-matrix") for n in cluster.list("namespaces")):
+            while not any(n["metadata"]["name"].endswith("-matrix") for n in cluster.list("namespaces")):
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.05)
             expired.set()
@@ -148,7 +148,7 @@ def test_a_node_that_is_cut_off_in_the_middle_of_a_matrix(own_lab, monkeypatch):
     monkeypatch.setattr(Run, "ask_all", cut_off)
     with pytest.raises(NotFinishedError, match="worker02"):
         matrix(cluster, progress=False, only=lambda question: question.service == "cluster")
-    assert not [n for n in cluster.list("namespaces") if n["metadata"]["name"].startswith("srcip-matrix")]
+    assert not [n for n in cluster.list("namespaces") if n["metadata"]["name"].endswith("-matrix")]
 
 
 def test_a_pod_that_was_started_again_in_the_middle_of_a_matrix(lab, monkeypatch):

@@ -51,6 +51,8 @@ def _lab_up(arguments: argparse.Namespace) -> int:
         started = time.monotonic()
         record = start(spec, None)
         print(f"lab {spec.name!r} is up ({time.monotonic() - started:.1f} s): {record.url}", file=sys.stderr)
+        for kernel, reason in record.passed_over.items():
+            print(f"  it runs on kernel {record.kernel}, for {kernel} would not do: {reason}", file=sys.stderr)
     elif record.spec != spec.to_dict():
         raise UsageError(
             f"lab {spec.name!r} is up already, with other settings",
@@ -78,12 +80,16 @@ def _lab_down(arguments: argparse.Namespace) -> int:
 def _lab_list(arguments: argparse.Namespace) -> int:
     from srcip_nb.lab.state import running_labs
 
-    line = "{:<16} {:<8} {:<9} {:<8} {:<8} {:<18} {}".format
-    print(line("NAME", "WORKERS", "PROXY", "CNI", "AGE", "OWNER", "API"))
+    line = "{:<16} {:<8} {:<9} {:<8} {:<7} {:<8} {:<18} {}".format
+    print(line("NAME", "WORKERS", "PROXY", "CNI", "KERNEL", "AGE", "OWNER", "API"))
     for lab in running_labs():
         owner = f"process {lab.owner.pid}" if lab.owner else "nobody"
         age = f"{time.time() - lab.created:.0f}s"
-        print(line(lab.name, lab.spec["workers"], lab.spec["proxy_mode"], lab.spec["cni"], age, owner, lab.url))
+        print(
+            line(
+                lab.name, lab.spec["workers"], lab.spec["proxy_mode"], lab.spec["cni"], lab.kernel, age, owner, lab.url
+            )
+        )
     return HOLDS
 
 

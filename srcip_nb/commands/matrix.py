@@ -24,9 +24,12 @@ def add_to(commands: Any) -> None:
     where = matrix.add_mutually_exclusive_group()
     where.add_argument("--lab", nargs="?", const="", metavar="N", help="a lab, by name or any (started if none runs)")
     where.add_argument("--context", metavar="C", help="a kubeconfig context")
+    matrix.add_argument("--namespace", metavar="N", help="it is built in N-matrix; SRCIP_NAMESPACE, else seminar")
+    matrix.add_argument(
+        "--image", metavar="I", help="an image of nginx, where Docker Hub cannot be reached; SRCIP_IMAGE"
+    )
     matrix.add_argument("--mode", metavar="M", help="kube-proxy's mode; a lab is switched to it meanwhile")
     matrix.add_argument("--cni", metavar="P", help="start a lab of its own with this pod network")
-    matrix.add_argument("--image", metavar="I", help="nginx with curl, where Docker Hub is out of reach")
     matrix.add_argument("--json", type=Path, metavar="F")
     matrix.add_argument("--junit", type=Path, metavar="F")
     matrix.add_argument("--html", type=Path, metavar="F")
@@ -66,23 +69,24 @@ def _matrix(arguments: argparse.Namespace) -> int:
 
 
 def _asked(arguments: argparse.Namespace, stack: contextlib.ExitStack, world: dict[str, Any]) -> Any:
-    from srcip_nb.matrix import IMAGE, matrix
+    from srcip_nb.matrix import matrix
 
     cluster = _cluster(arguments, stack)
     world.update(name=str(cluster.world), kubernetes=cluster.version)
     with contextlib.redirect_stdout(sys.stderr):  # progress is no result
-        return matrix(cluster, mode=arguments.mode, image=arguments.image or IMAGE)
+        return matrix(cluster, mode=arguments.mode)
 
 
 def _cluster(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Cluster:
     from srcip_nb import connect
     from srcip_nb.lab import Lab
 
+    settings = {"namespace": arguments.namespace, "image": arguments.image}
     if arguments.cni:
-        return connect(lab=stack.enter_context(Lab(cni=arguments.cni)), quiet=True)
+        return connect(lab=stack.enter_context(Lab(cni=arguments.cni)), quiet=True, **settings)
     if arguments.lab is not None:
-        return connect(lab=arguments.lab or {}, quiet=True)
-    return connect(arguments.context, quiet=True)
+        return connect(lab=arguments.lab or {}, quiet=True, **settings)
+    return connect(arguments.context, quiet=True, **settings)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,9 @@ def add_to(commands: Any) -> None:
     run = commands.add_parser("run", help="execute the notebooks and say which passed")
     run.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", type=Path)
     run.add_argument("--context", help="a kubeconfig context; a lab is started if left out")
+    run.add_argument("--namespace", metavar="N", help="one a participant; SRCIP_NAMESPACE, else seminar")
+    run.add_argument("--image", metavar="I", help="an image of nginx, where Docker Hub cannot be reached; SRCIP_IMAGE")
+    run.add_argument("--adopt", action="store_true", help="work in the namespace even if somebody else created it")
     run.add_argument("--lang", choices=("en", "ja"))
     run.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     run.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
@@ -40,6 +43,8 @@ def _run(arguments: argparse.Namespace) -> int:
         parameters = {name: yaml.safe_load(value) for name, value in arguments.parameters}
     except yaml.YAMLError as error:
         raise UsageError(f"a value of -p is not YAML: {error}", "Put quotes around it: -p NAME '\"VALUE\"'") from error
+    settings = {"namespace": arguments.namespace, "image": arguments.image, "adopt": 1 if arguments.adopt else None}
+    parameters |= {name: value for name, value in settings.items() if value is not None}
     for option in ("junit", "json"):
         path = getattr(arguments, option)
         if path and not path.parent.is_dir():

@@ -171,10 +171,13 @@ class Image:
     started_line: str
 
 
-LAB_IMAGES = "nginx (any tag, also as docker.io/library/nginx)"
+LAB_IMAGES = "nginx (any tag, also as docker.io/library/nginx or from a registry of your own)"
 """The images there are, for messages."""
 
 _NGINX_REPOSITORIES = {"nginx", "library/nginx", "nginx/nginx", "docker/library/nginx"}
+_OTHER_NGINX = {"bitnami", "nginxinc", "bitnamilegacy"}
+"""Who makes images called nginx that are other ones: they listen on 8080."""
+
 _REFERENCE = re.compile(
     r"(?P<path>[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[0-9]+)?(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>[a-z0-9]+:[0-9a-fA-F]{32,}))?"
@@ -224,9 +227,18 @@ def full_name(reference: str) -> str:
 
 
 def find_image(reference: str) -> Image | None:
-    """The image of that name, None if the lab has none."""
+    """The image of that name, None if the lab has none.
+
+    A registry other than Docker Hub keeps its copy where it likes: there, any path that ends in nginx is taken for it,
+    as long as no part of it names who makes another nginx.
+    """
     parts = split_reference(reference)
-    if parts is None or parts[0].partition("/")[2] not in _NGINX_REPOSITORIES:
+    if parts is None:
+        return None
+    registry, _, path = parts[0].partition("/")
+    words = path.split("/")
+    is_a_copy = registry != "docker.io" and words[-1] == "nginx" and not _OTHER_NGINX & set(words)
+    if path not in _NGINX_REPOSITORIES and not is_a_copy:
         return None
     return Image(
         name=full_name(reference),

@@ -9,9 +9,9 @@ from typing import Any
 from srcip_nb.errors import UsageError
 
 CNIS = ("calico", "flannel", "ptp")
-PROXY_MODES = ("iptables", "nftables")
+PROXY_MODES = ("iptables", "nftables", "ipvs")
 ANNOUNCE = ("l2", "bgp")
-KERNELS = ("auto", "root")
+KERNELS = ("auto", "root", "userns", "uml")
 MAX_WORKERS = 50
 DEFAULT_NAME = "lab"
 
@@ -27,7 +27,7 @@ class LabSpec:
         workers: how many worker nodes, 1 to 50.
         clients: how many hosts outside the cluster send requests, 1 to 20.
         cni: the pod network, ``calico``, ``flannel`` or ``ptp``; it decides which address a masqueraded packet gets.
-        proxy_mode: kube-proxy's mode, ``iptables`` or ``nftables``; a running lab can change it.
+        proxy_mode: kube-proxy's mode, ``iptables``, ``nftables`` or ``ipvs``; a running lab can change it.
         kernel: where the lab's kernel comes from; ``auto`` takes the first that works here.
         port: TCP port of the API on 127.0.0.1, 0 for any free one.
         announce: how external addresses reach the nodes, ``l2`` (one node answers ARP) or ``bgp`` (the router shares

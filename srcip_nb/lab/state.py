@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,12 @@ class Process:
 
 @dataclass(frozen=True)
 class LabRecord:
-    """One lab as its ``lab.json`` tells it."""
+    """One lab as its ``lab.json`` tells it.
+
+    Attributes:
+        kernel: the kernel it runs on.
+        passed_over: kernels that were tried before, and why they would not do.
+    """
 
     name: str
     directory: Path
@@ -58,6 +63,8 @@ class LabRecord:
     owner: Process | None
     created: float
     url: str = ""
+    kernel: str = ""
+    passed_over: dict[str, str] = field(default_factory=dict)
 
     @property
     def kubeconfig(self) -> Path:
@@ -102,6 +109,8 @@ def write_record(record: LabRecord) -> None:
             "owner": owner,
             "created": record.created,
             "url": record.url,
+            "kernel": record.kernel,
+            "passed_over": record.passed_over,
         },
         indent=1,
     )
@@ -124,6 +133,8 @@ def read_record(directory: Path) -> LabRecord | None:
         owner=Process(**data["owner"]) if data["owner"] else None,
         created=data["created"],
         url=data["url"],
+        kernel=data["kernel"],
+        passed_over=data["passed_over"],
     )
 
 

@@ -76,6 +76,8 @@ class _Supervisor:
         self.owner = owner
         self.directory = directory
         self.created = time.time()
+        self.kernel = ""
+        self.passed_over: dict[str, str] = {}
 
     async def run(self, ready: Any) -> None:
         """Be the lab until its owner or its agent ends, or SIGTERM comes; at any moment, the start included."""
@@ -97,13 +99,14 @@ class _Supervisor:
         """Start the parts, say that the lab is ready, and stay until the agent ends."""
         from srcip_nb.lab.kernel import start_agent
 
-        booting = asyncio.ensure_future(start_agent("root" if self.spec.kernel == "auto" else self.spec.kernel))
+        booting = asyncio.ensure_future(start_agent(self.spec.kernel, self.spec.proxy_mode))
         await asyncio.sleep(0)  # the agent's process starts while the server's modules are imported
         async with contextlib.AsyncExitStack() as parts:
             parts.push_async_callback(_close, booting)
             from srcip_nb.lab.serve import serve
 
             agent = await booting
+            self.kernel, self.passed_over = agent.kernel, agent.passed_over
             served = await parts.enter_async_context(serve(self.spec, agent))
             self._write_files(served.url, served.ca_pem, served.token)
             served.proxy.on_mode = lambda mode: self._write_record(served.url, replace(self.spec, proxy_mode=mode))
@@ -135,6 +138,8 @@ class _Supervisor:
                 owner=self.owner,
                 created=self.created,
                 url=url,
+                kernel=self.kernel,
+                passed_over=self.passed_over,
             )
         )
 

@@ -91,7 +91,8 @@ class KernelLab:
         return pod
 
     def add_nginx(self, name: str, node: str, address: str) -> str:
-        pod = self.add_pod(name, node, address, {"/etc/nginx/nginx.conf": NGINX_CONF})
+        files = {"/etc/nginx/nginx.conf": NGINX_CONF, "/usr/share/nginx/html/index.html": ""}
+        pod = self.add_pod(name, node, address, files)
         self.call("start", pod=pod, container="nginx", argv=NGINX)
         while self.get(node, f"http://{address}/who")["error"] == "refused":
             pass

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from srcip_nb.errors import LabError, UsageError
-from srcip_nb.lab.kernel import AgentError, can_run_root, root, start_agent
+from srcip_nb.lab.kernel import AgentError, can_run, native, start_agent
 from srcip_nb.lab.topology import topology, topology_text
 from tests.lab.agentlab import KernelLab, kernel_lab
 
@@ -164,31 +164,33 @@ def test_a_kernel_that_does_not_exist():
 
 def test_missing_programs_are_named_with_the_packages(monkeypatch):
     monkeypatch.setattr(
-        root.shutil, "which", lambda name, path: None if name in ("nginx", "ip") else f"/usr/bin/{name}"
+        native.shutil, "which", lambda name, path: None if name in ("nginx", "ip") else f"/usr/bin/{name}"
     )
-    assert can_run_root() == "programs are missing: ip, nginx; type: sudo apt-get install -y iproute2 nginx-light"
+    assert can_run("root") == "programs are missing: ip, nginx; type: sudo apt-get install -y iproute2 nginx-light"
 
 
 def test_a_trial_that_fails_says_the_kernels_words(monkeypatch):
-    monkeypatch.setattr(root, "missing_programs", lambda: [])
-    monkeypatch.setattr(root, "UNSHARE", ("sh", "-c", "echo 'unshare failed: Operation not permitted' >&2; exit 1"))
-    monkeypatch.setattr(root.os, "geteuid", lambda: 1000)
-    assert can_run_root() == (
+    monkeypatch.setattr(native, "missing_programs", lambda: [])
+    monkeypatch.setitem(
+        native.UNSHARE, "root", ("sh", "-c", "echo 'unshare failed: Operation not permitted' >&2; exit 1")
+    )
+    monkeypatch.setattr(native.os, "geteuid", lambda: 1000)
+    assert can_run("root") == (
         "an ordinary user may not make network namespaces here (unshare failed: Operation not permitted); "
         "type the command with sudo"
     )
 
 
 def test_an_agent_that_does_not_start_says_why(monkeypatch):
-    monkeypatch.setattr(root, "UNSHARE", ("sh", "-c", "echo 'no such luck' >&2; exit 1"))
-    monkeypatch.setattr(root, "can_run_root", lambda: "the reason")
+    monkeypatch.setitem(native.UNSHARE, "root", ("sh", "-c", "echo 'no such luck' >&2; exit 1"))
+    monkeypatch.setattr(native, "can_run_native", lambda kernel: "the reason")
     with pytest.raises(LabError, match=r"did not start: no such luck\. the reason"):
-        asyncio.run(start_agent())
+        asyncio.run(start_agent("root"))
 
 
 def test_the_agent_does_not_run_outside_its_namespaces():
     done = subprocess.run(
-        [sys.executable, "-I", "-S", str(root.AGENT)], input="", text=True, capture_output=True, check=False
+        [sys.executable, "-I", "-S", str(native.AGENT)], input="", text=True, capture_output=True, check=False
     )
     assert done.returncode == 2
     assert "first process of a pid namespace" in done.stderr

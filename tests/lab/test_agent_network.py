@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -19,6 +20,7 @@ SETTINGS = (
     r"^net\.ipv4\.(ip_forward|fib_multipath_hash_policy"
     r"|conf\..*\.(rp_filter|proxy_arp|route_localnet|send_redirects))$"
 )
+AS_ROOT = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
 QUESTIONS = {
     "links": ["ip", "-j", "-d", "link"],
     "addresses": ["ip", "-j", "addr"],
@@ -66,7 +68,12 @@ def asked_by_ip(text: str, names: list[str]) -> dict[str, dict[str, object]]:
         for question, argv in QUESTIONS.items():
             script += [f"echo '@@{name} {question}'", f"ip netns exec {name} " + " ".join(f"'{word}'" for word in argv)]
     done = subprocess.run(
-        ["unshare", "-n", "-m", "sh"], input="\n".join(script), text=True, capture_output=True, timeout=100, check=False
+        [*AS_ROOT, "unshare", "-n", "-m", "sh"],
+        input="\n".join(script),
+        text=True,
+        capture_output=True,
+        timeout=100,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     answers: dict[str, dict[str, object]] = {name: {} for name in names}

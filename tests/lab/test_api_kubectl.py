@@ -143,6 +143,9 @@ def test_what_there_is_and_what_it_means(kubectl: Kubectl) -> None:
         "nodes",
         "pods",
         "replicasets.apps",
+        "selfsubjectaccessreviews.authorization.k8s.io",
+        "selfsubjectreviews.authentication.k8s.io",
+        "selfsubjectrulesreviews.authorization.k8s.io",
         "services",
     ]
     assert "deliver traffic only to the node-local endpoints" in " ".join(
@@ -237,3 +240,9 @@ def test_a_node_is_drained_by_deleting_its_pods(kubectl: Kubectl, server: ApiSer
         drained = kubectl("drain", "worker01", "--force", "--timeout=10s").stdout
     assert "node/worker01 drained" in drained
     assert "SchedulingDisabled" in kubectl("get", "nodes").stdout
+
+
+def test_what_one_may_do(kubectl: Kubectl) -> None:
+    assert kubectl("auth", "can-i", "delete", "services", "-n", "seminar").stdout == "yes\n"
+    assert "srcip-lab" in kubectl("auth", "whoami").stdout
+    assert "*.*" in kubectl("auth", "can-i", "--list").stdout

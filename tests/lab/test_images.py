@@ -19,6 +19,8 @@ from srcip_nb.lab.entrypoint import entrypoint_files
         ("nginx:latest@sha256:" + "a" * 64, "docker.io/library/nginx:latest@sha256:" + "a" * 64),
         ("nginx@sha256:" + "a" * 64, "docker.io/library/nginx@sha256:" + "a" * 64),
         ("localhost:5000/nginx", "localhost:5000/nginx:latest"),
+        ("registry.example/nginx:1.27", "registry.example/nginx:1.27"),
+        ("harbor.example:8443/hub/library/nginx:1.27", "harbor.example:8443/hub/library/nginx:1.27"),
         ("public.ecr.aws/docker/library/nginx:stable", "public.ecr.aws/docker/library/nginx:stable"),
     ],
 )
@@ -29,7 +31,16 @@ def test_nginx_by_any_tag_and_registry(reference: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reference", ["httpd:2.4", "bitnami/nginx", "nginxinc/nginx-unprivileged", "mynginx", "nginx/other"]
+    "reference",
+    [
+        "httpd:2.4",
+        "bitnami/nginx",
+        "public.ecr.aws/bitnami/nginx",
+        "quay.example/my/nginx-proxy",
+        "nginxinc/nginx-unprivileged",
+        "mynginx",
+        "nginx/other",
+    ],
 )
 def test_any_other_image_is_not_there(reference: str) -> None:
     assert images.find_image(reference) is None

@@ -1,11 +1,14 @@
 """The same table as a real cluster: 280 questions that Kubernetes 1.36.2 answered, asked of a lab with its pod network.
 
-tests/data/live/flannel-MODE.csv holds what the real one did: seven Services, eight clients, up to six destinations,
-eight requests a case (two where none was answered); ``s1<-10.0.5.1`` means that pod s1 logged 10.0.5.1.
+tests/data/live/CNI-MODE.csv holds what the real one did: seven Services, eight clients, up to six destinations, eight
+requests a case (fewer where none was answered); ``s1<-10.0.5.1`` means that pod s1 logged 10.0.5.1. For flannel it was
+a whole cluster; for ptp, where nothing masquerades pod traffic, a real kube-proxy with pods made by hand.
 
 Three things in it are chance, and are read so: of two endpoints one may be missed in eight requests (then the table of
 the other mode has it); ``refused`` and ``timeout`` mix where nothing listens, since the kernel limits how often it says
-so; and curl's "refused" is also a neighbour that does not answer.
+so; and curl's "refused" is also a neighbour that does not answer. A case with answers and timeouts is none: with ptp a
+pod asks another node's port under Local, and that node may choose a pod elsewhere, whose answer does not come back
+through it and is nothing that the client knows.
 """
 
 import csv
@@ -19,13 +22,13 @@ import pytest
 from srcip_nb import connect
 from srcip_nb.cluster import wait_until
 from srcip_nb.lab import Lab
-from srcip_nb.lab.spec import PROXY_MODES
+from srcip_nb.lab.spec import CNIS, PROXY_MODES
 from srcip_nb.logs import logs
 
 pytestmark = pytest.mark.lab
 
 TABLES = Path(__file__).parent.parent / "data" / "live"
-MODES = [mode for mode in PROXY_MODES if (TABLES / f"flannel-{mode}.csv").exists()]
+WORLDS = [(cni, mode) for cni in CNIS for mode in PROXY_MODES if (TABLES / f"{cni}-{mode}.csv").exists()]
 NODES = {"master01": "192.168.1.41", "worker01": "192.168.1.45", "worker02": "192.168.1.46"}
 PODS = {"s1": "10.0.5.2", "s2": "10.0.30.66", "c1": "10.0.5.3", "c2": "10.0.30.67"}
 HOSTS = {"outside": "client", **{f"node-{node}": node for node in NODES}, **{pod: f"live/{pod}" for pod in PODS}}
@@ -41,8 +44,8 @@ SERVICES = {
 }
 
 
-def rows_of(mode: str) -> dict[tuple[str, str, str], dict[str, str]]:
-    with (TABLES / f"flannel-{mode}.csv").open() as file:
+def rows_of(cni: str, mode: str) -> dict[tuple[str, str, str], dict[str, str]]:
+    with (TABLES / f"{cni}-{mode}.csv").open() as file:
         return {(row["service"], row["client"], row["destination"]): row for row in csv.DictReader(file)}
 
 
@@ -157,17 +160,25 @@ class Asked:
         return logged, errors, own
 
 
-@pytest.fixture(scope="module", params=MODES)
+def is_missing(row: dict[str, str], logged: set[str], errors: set[str]) -> bool:
+    """Whether something that was seen there has not been seen here yet; of errors alone, each is heard at once."""
+    return bool(
+        set(row["source_seen"].split()) - logged or (int(row["answered"]) and set(row["errors"].split()) - errors)
+    )
+
+
+@pytest.fixture(scope="module", params=WORLDS, ids="-".join)
 def asked(request):
-    with Lab(cni="flannel", proxy_mode=request.param, name=f"truth-{request.param}") as lab:
+    cni, mode = request.param
+    with Lab(cni=cni, proxy_mode=mode, name=f"truth-{cni}-{mode}") as lab:
         state = Asked(lab)
-        state.mode = request.param
-        table = rows_of(request.param)
+        state.world = request.param
+        table = rows_of(cni, mode)
         state.ask({key: 8 for key, row in table.items() if int(row["answered"])}, timeout=2)
         # A neighbour that does not answer is given up after three seconds.
         state.ask({key: 2 for key, row in table.items() if not int(row["answered"])}, timeout=4)
         for _ in range(3):
-            missed = [key for key, row in table.items() if set(row["source_seen"].split()) - state.seen(key)[0]]
+            missed = [key for key, row in table.items() if is_missing(row, *state.seen(key)[:2])]
             state.ask(dict.fromkeys(missed, 8), timeout=2)
         yield state
 
@@ -177,13 +188,14 @@ def test_the_pods_have_the_same_addresses(asked):
 
 
 def test_what_was_answered_there_is_answered_here_by_the_same_pods_with_the_same_sources(asked):
-    tables = [rows_of(asked.mode), *(rows_of(mode) for mode in ("iptables", "nftables") if mode != asked.mode)]
+    cni, mode = asked.world
+    tables = [rows_of(cni, mode), *(rows_of(cni, other) for other in ("iptables", "nftables") if other != mode)]
     answered = [key for key, row in tables[0].items() if int(row["answered"])]
     assert len(answered) > 150
     differing = []
     for key in answered:
         here, other = (
-            (set(row["source_seen"].split()), set(), set(row["client_ip"].split()))
+            (set(row["source_seen"].split()), set(row["errors"].split()), set(row["client_ip"].split()))
             for row in (table[key] for table in tables)
         )
         missed_by_chance = here[0] < other[0] and here[2] == other[2]
@@ -194,7 +206,7 @@ def test_what_was_answered_there_is_answered_here_by_the_same_pods_with_the_same
 
 
 def test_what_was_refused_there_is_refused_here(asked):
-    refused = {key: row for key, row in rows_of(asked.mode).items() if "refused" in row["errors"]}
+    refused = {key: row for key, row in rows_of(*asked.world).items() if "refused" in row["errors"]}
     assert len(refused) > 60
     differing = []
     for key in refused:
@@ -205,9 +217,10 @@ def test_what_was_refused_there_is_refused_here(asked):
 
 
 def test_what_was_dropped_there_is_dropped_here_and_never_refused(asked):
-    silent = {key: row for key, row in rows_of(asked.mode).items() if row["errors"] == "timeout"}
+    table = rows_of(*asked.world)
+    silent = {key: row for key, row in table.items() if row["errors"] == "timeout" and not int(row["answered"])}
     dropped = [key for key in silent if SERVICES[key[0]][0] != NONE]
-    assert len(dropped) > 20
+    assert len(dropped) > 15
     assert [(key, asked.seen(key)[:2]) for key in dropped if asked.seen(key)[:2] != (set(), {"timeout"})] == []
     # Without an endpoint anywhere it was refused there too, only not heard.
     rest = {key: asked.seen(key)[:2] for key in silent if key not in dropped}

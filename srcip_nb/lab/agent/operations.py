@@ -10,6 +10,7 @@
     health host port status [headers] [body] [address] [path]   status null closes
     visit host requests [concurrency] [timeout] [rate]          events {done: [...]} -> {sent}
     trace_begin host | trace_end host -> {messages, whole}      the kernel's own, base64, see tracelog.py
+    modes -> {mode: "" or why it cannot be}                     kube-proxy's, each tried
     stats -> {rss_kb, pss_kb, processes, namespaces} | ping
 
 A host is called by its name, a pod ``NAMESPACE/POD``. A program runs in a pod's first running container, or in the one
@@ -31,6 +32,7 @@ from .arp import Announcements
 from .commands import lines_of, run_text
 from .containers import Containers, signal_number
 from .health import HealthPorts, Reply
+from .modes import try_modes
 from .processes import Feed, Processes
 from .programs import Running, resize_terminal
 from .protocol import RequestError
@@ -221,9 +223,8 @@ class Operations:
 
         try:
             run_text(text, self._spaces, add)
-            if self._has_overlay:
-                for address in self._pods[pod].addresses[:1]:
-                    self._in_pod(pod, podroot.add_host, f"{address}\t{hostname}")
+            for address in self._pods[pod].addresses[:1]:
+                self._in_pod(pod, podroot.add_host, f"{address}\t{hostname}")
         except RequestError:
             if self._pods.pop(pod, None):
                 self._spaces.remove(names[0])
@@ -337,6 +338,20 @@ class Operations:
         return {"messages": [base64.b64encode(message).decode() for message in messages], "whole": is_whole}
 
     # -- about the agent itself ---------------------------------------------------------------------------------------
+
+    def op_modes(self, running: Running) -> dict[str, str]:
+        """Which of kube-proxy's modes this kernel can do."""
+
+        def run(argv: list[str]) -> tuple[int | None, str]:
+            trial = Running(None)
+            trial.feed = Feed()
+            try:
+                done = programs.run(self._processes, trial, lambda: "", argv, None, 20.0, None)
+            finally:
+                trial.feed.close()
+            return done["code"], done["stderr"]
+
+        return try_modes(run)
 
     def op_ping(self, running: Running) -> str:
         """Answer."""

@@ -216,8 +216,8 @@ def _become_init(
 def _mount_own() -> None:
     """Give the calling process a mount namespace with the /proc and the /run that are its own."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
-    # /proc shows the pid namespace of whoever mounts it.
-    syscalls.unmount("/proc")
+    # /proc shows the pid namespace of whoever mounts it. It goes over the old one: in a user namespace, only those who
+    # see a /proc may mount one.
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     with open("/proc/self/mounts") as file:
         has_volume_below = any(line.split()[1].startswith("/run/") for line in file)

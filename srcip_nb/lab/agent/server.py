@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from . import podroot, syscalls
+from . import guest, podroot, syscalls, users
 from .operations import INLINE, Operations
 from .processes import PATH
 from .programs import Running
@@ -44,14 +44,23 @@ def main() -> int:
             "the agent has to be the first process of a pid namespace: unshare --net --pid --fork --kill-child\n"
         )
         return 2
-    wire = _take_wire()
+    is_guest = sys.argv[1:2] == ["guest"]  # User Mode Linux adds "console=tty0"
+    try:
+        wire = guest.start() if is_guest else _take_wire()
+    except OSError as error:
+        sys.stderr.write(f"the guest does not start: {error}\n")
+        return 1
     os.umask(0o022)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: guest.power_off() if is_guest else os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        with open("/proc/self/uid_map") as file:
+            is_alone = users.knows_one_user(file.read())
+        if is_alone:
+            users.pretend_other_users()
         prepare_mounts()
     except OSError as error:
-        sys.stderr.write(f"the agent cannot make its private mounts: {error}\n")
+        sys.stderr.write(f"the agent cannot make its private surroundings: {error}\n")
         return 1
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES if hard < 0 else min(FILES, hard)), hard))
@@ -66,6 +75,8 @@ def main() -> int:
     except BaseException:
         traceback.print_exc()
         os._exit(1)
+    if is_guest:
+        guest.power_off()
     # Not sys.exit: threads may be waiting for processes, and the kernel ends those with this one.
     os._exit(0)
 

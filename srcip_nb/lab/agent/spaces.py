@@ -111,10 +111,10 @@ def mount_host_root(hostname: str) -> None:
         syscalls.mount("/run/hostname", "/etc/hostname", flags=syscalls.MS_BIND)
 
 
-def mount_sys() -> None:
+def mount_sys(place: str = "/sys") -> None:
     """Show the calling thread's own network devices in /sys, where the kernel allows it."""
     try:
-        syscalls.mount("sysfs", "/sys", "sysfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+        syscalls.mount("sysfs", place, "sysfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     except PermissionError:
         # Some sandboxes forbid new mounts of sysfs; ip(8) and the rest do not need it.
         return

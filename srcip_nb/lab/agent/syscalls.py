@@ -23,6 +23,7 @@ _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctype
 _libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
 _libc.unshare.argtypes = [ctypes.c_int]
 _libc.setns.argtypes = [ctypes.c_int, ctypes.c_int]
+_libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 _libc.sethostname.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
 _libc.syscall.restype = ctypes.c_long
 
@@ -72,3 +73,18 @@ def sethostname(name: str) -> None:
     """Name the machine, in the calling thread's UTS namespace."""
     raw = name.encode()[:64]
     _check(_libc.sethostname(raw, len(raw)), "sethostname")
+
+
+def prctl(option: int, first: int, second: int = 0) -> None:
+    """Set an attribute of the calling thread."""
+    _check(_libc.prctl(option, first, second, 0, 0), "prctl")
+
+
+def reboot(command: int) -> None:
+    """Stop the machine, or the guest, that this is the first process of."""
+    _check(_libc.reboot(command), "reboot")
+
+
+def raw(number: int, *arguments: int | bytes) -> None:
+    """Make a system call by its number."""
+    _check(_libc.syscall(number, *arguments), f"system call {number}")

@@ -7,7 +7,10 @@ each group and version). Both list what is served and nothing else.
 from __future__ import annotations
 
 from srcip_nb.lab.api.objects import JsonObject
-from srcip_nb.lab.api.resources import GROUP_VERSIONS, RESOURCES, Resource
+from srcip_nb.lab.api.resources import GROUP_VERSIONS, RESOURCES, REVIEWS, Resource
+
+_SERVED = (*RESOURCES.values(), *REVIEWS)
+_VERSIONS = tuple(dict.fromkeys([*GROUP_VERSIONS, *((review.group, review.version) for review in REVIEWS)]))
 
 VERSION: JsonObject = {
     "major": "1",
@@ -35,7 +38,7 @@ def core_versions(host: str) -> JsonObject:
     """/api: the versions of the core group; `host` is where the client reached this server."""
     return {
         "kind": "APIVersions",
-        "versions": [version for group, version in GROUP_VERSIONS if not group],
+        "versions": [version for group, version in _VERSIONS if not group],
         "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": host}],
     }
 
@@ -52,7 +55,7 @@ def group(name: str) -> JsonObject | None:
 
 def resource_list(group_name: str, version: str) -> JsonObject | None:
     """/api/v1 or /apis/GROUP/VERSION: the resources in it; None if there is no such version."""
-    if (group_name, version) not in GROUP_VERSIONS:
+    if (group_name, version) not in _VERSIONS:
         return None
     entries: list[JsonObject] = []
     for resource in _in(group_name, version):
@@ -77,7 +80,7 @@ def aggregated(core: bool, version: str) -> JsonObject:
                 "resources": [_aggregated_entry(resource) for resource in _in(name, served)],
                 "freshness": "Current",
             }
-            for group_name, served in GROUP_VERSIONS
+            for group_name, served in _VERSIONS
             if group_name == name
         ]
         items.append({"metadata": metadata, "versions": versions})
@@ -90,18 +93,18 @@ def aggregated(core: bool, version: str) -> JsonObject:
 
 
 def _groups() -> list[str]:
-    return [group for group, _ in GROUP_VERSIONS if group]
+    return [group for group, _ in _VERSIONS if group]
 
 
 def _in(group_name: str, version: str) -> list[Resource]:
-    found = [r for r in RESOURCES.values() if (r.group, r.version) == (group_name, version)]
+    found = [r for r in _SERVED if (r.group, r.version) == (group_name, version)]
     return sorted(found, key=lambda resource: resource.name)
 
 
 def _group(name: str) -> JsonObject:
     versions = [
         {"groupVersion": f"{name}/{version}", "version": version}
-        for group_name, version in GROUP_VERSIONS
+        for group_name, version in _VERSIONS
         if group_name == name
     ]
     return {"name": name, "versions": versions, "preferredVersion": versions[0]}
@@ -119,7 +122,8 @@ def _entry(resource: Resource) -> JsonObject:
         entry["shortNames"] = list(resource.short_names)
     if resource.categories:
         entry["categories"] = list(resource.categories)
-    entry["storageVersionHash"] = resource.storage_version_hash
+    if resource not in REVIEWS:
+        entry["storageVersionHash"] = resource.storage_version_hash
     return entry
 
 

@@ -3,7 +3,8 @@
 A line is a message and its fields in order of their numbers, which count up from 1; "17:managedFields" jumps to 17. A
 name with a star is a message whose fields stand, in JSON, among its parent's. What is not here is refused.
 
-Source: k8s.io/api core/v1, apps/v1 and k8s.io/apimachinery meta/v1 generated.proto; numbers never change once given.
+Source: k8s.io/api core/v1, apps/v1, authentication/v1, authorization/v1 and k8s.io/apimachinery meta/v1
+generated.proto; numbers never change once given.
 """
 
 from __future__ import annotations
@@ -99,6 +100,17 @@ _TABLE = """
     Node = metadata spec status
     NodeSpec = podCIDR externalID providerID unschedulable taints configSource podCIDRs
     Taint = key value effect timeAdded
+    SelfSubjectReview = metadata status
+    SelfSubjectReviewStatus = userInfo
+    UserInfo = username uid groups extra
+    SelfSubjectAccessReview = metadata spec status
+    SelfSubjectAccessReviewSpec = resourceAttributes nonResourceAttributes
+    ResourceAttributes = namespace verb group version resource subresource name fieldSelector labelSelector
+    NonResourceAttributes = path verb
+    SubjectAccessReviewStatus = allowed reason evaluationError denied
+    SelfSubjectRulesReview = metadata spec status
+    SelfSubjectRulesReviewSpec = namespace
+    SubjectRulesReviewStatus = resourceRules nonResourceRules incomplete evaluationError
 """
 
 

@@ -168,6 +168,34 @@ _TABLE = (
     Resource("endpointslices", "endpointslice", "EndpointSlice", group="discovery.k8s.io", has_generation=True),
 )
 
+REVIEWS = (
+    Resource(
+        "selfsubjectreviews",
+        "selfsubjectreview",
+        "SelfSubjectReview",
+        group="authentication.k8s.io",
+        namespaced=False,
+        verbs=("create",),
+    ),
+    Resource(
+        "selfsubjectaccessreviews",
+        "selfsubjectaccessreview",
+        "SelfSubjectAccessReview",
+        group="authorization.k8s.io",
+        namespaced=False,
+        verbs=("create",),
+    ),
+    Resource(
+        "selfsubjectrulesreviews",
+        "selfsubjectrulesreview",
+        "SelfSubjectRulesReview",
+        group="authorization.k8s.io",
+        namespaced=False,
+        verbs=("create",),
+    ),
+)
+"""Questions that are answered and not kept: who am I, and what may I do (reviews.py)."""
+
 RESOURCES: dict[str, Resource] = {resource.name: resource for resource in _TABLE}
 """Every resource of the lab by its plural name."""
 
@@ -175,7 +203,7 @@ BY_KIND: dict[str, Resource] = {resource.kind: resource for resource in _TABLE}
 """The same by kind."""
 
 GROUP_VERSIONS: tuple[tuple[str, str], ...] = tuple(dict.fromkeys((r.group, r.version) for r in _TABLE))
-"""The groups and versions served, core first: (("", "v1"), ("apps", "v1"), ...)."""
+"""The groups and versions of objects, core first: (("", "v1"), ("apps", "v1"), ...)."""
 
 ABSENT_SUBRESOURCES: dict[tuple[str, str], str] = {
     ("pods", "attach"): "type `kubectl logs -f POD` to see what a pod writes",

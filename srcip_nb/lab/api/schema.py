@@ -43,6 +43,9 @@ DEFINITION_OF = {
     "EndpointSlice": "io.k8s.api.discovery.v1.EndpointSlice",
     "Scale": "io.k8s.api.autoscaling.v1.Scale",
     "DeleteOptions": "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+    "SelfSubjectReview": "io.k8s.api.authentication.v1.SelfSubjectReview",
+    "SelfSubjectAccessReview": "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+    "SelfSubjectRulesReview": "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
 }
 """The kinds that the lab reads, and the definition of each."""
 

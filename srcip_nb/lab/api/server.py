@@ -24,6 +24,7 @@ from srcip_nb.lab.api.negotiate import wants_aggregated_discovery
 from srcip_nb.lab.api.podexec import Runs
 from srcip_nb.lab.api.podlogs import PodLogs
 from srcip_nb.lab.api.resources import GROUP_VERSIONS
+from srcip_nb.lab.api.reviews import add_reviews
 from srcip_nb.lab.api.store import Store
 from srcip_nb.lab.api.streams import OPEN_STREAMS, end_streams
 from srcip_nb.lab.api.watching import BOOKMARK_EVERY
@@ -60,6 +61,7 @@ def make_app(
     _add_discovery(app)
     _add_openapi(app)
     _add_health(app)
+    add_reviews(app)
     for root in ("/api", "/apis"):
         app.router.add_route("*", root + "/{rest:.*}", handlers.handle)
     return app

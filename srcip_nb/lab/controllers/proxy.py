@@ -27,11 +27,12 @@ from srcip_nb.errors import LabError, NotFinishedError, UsageError
 from srcip_nb.lab.controllers.events import record
 from srcip_nb.lab.controllers.loop import all_of
 from srcip_nb.lab.controllers.objects import now
+from srcip_nb.lab.proxy.calls import CallsAgent, run
 from srcip_nb.lab.proxy.conntrack import LIST_UDP, has_udp, stale_flows
 from srcip_nb.lab.proxy.health import HEALTHZ_PORT, METRICS_PORT, Answer, mode_answer, proxy_answer, service_answers
 from srcip_nb.lab.proxy.iptables import CLUSTER_CIDR
 from srcip_nb.lab.proxy.model import Node, ServiceKey
-from srcip_nb.lab.proxy.node import MODES, CallsAgent, NodeProxy, run
+from srcip_nb.lab.proxy.node import MODES, NodeProxy
 from srcip_nb.lab.proxy.state import ServiceMap
 
 if TYPE_CHECKING:
@@ -232,15 +233,15 @@ class Proxy:
         elif it.mode != mode:
             it.retired[it.mode] = it.proxy
             # Back to a mode whose rules have not gone yet: they must not go now.
-            has_rules = mode in it.retired
-            it.proxy = it.retired.pop(mode) if has_rules else MODES[mode](self._agent, node, self._cluster_cidr)
+            it.retired.pop(mode, None)
+            it.proxy = MODES[mode](self._agent, node, self._cluster_cidr)
             it.mode = mode
         it.node = it.proxy.node = node
         it.udp_changed |= udp_changed
         try:
             loaded = await it.proxy.sync(self._services)
             for retired in list(it.retired):
-                await it.retired[retired].remove()
+                await it.retired[retired].remove(keep_iptables=it.proxy.uses_iptables)
                 del it.retired[retired]
             if it.udp_changed:
                 await self._forget_stale_flows(name)

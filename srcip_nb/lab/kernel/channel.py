@@ -12,6 +12,8 @@ import base64
 import contextlib
 import itertools
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -21,6 +23,7 @@ PIECE = 3000
 LONGEST_ANSWER = 256 << 20
 _STDERR_KEPT = 4096
 
+Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Handler = Callable[[dict[str, Any]], None]
 
 
@@ -96,14 +99,15 @@ class Agent:
 
     Attributes:
         ready: what it said of itself: {"kernel": release, "features": {...}}.
+        kernel: which kernel it runs on, by its name in ``kernel.KERNELS``.
+        passed_over: kernels that were tried before this one, and why they would not do.
         closed: a future, done when the agent has ended; its result is the reason, one sentence.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        if process.stdin is None or process.stdout is None or process.stderr is None:
-            raise LabError("an agent has to be started with pipes")
+    def __init__(self, process: asyncio.subprocess.Process, wire: Wire, stderr: asyncio.StreamReader) -> None:
         self._process = process
-        self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
+        self._stdout, self._stdin = wire
+        self._stderr = stderr
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._streams: dict[int, Stream] = {}
@@ -114,6 +118,8 @@ class Agent:
         self._is_closing = False
         self._loop = asyncio.get_running_loop()
         self.ready: dict[str, Any] = {}
+        self.kernel = ""
+        self.passed_over: dict[str, str] = {}
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self._first_line: asyncio.Future[None] = self._loop.create_future()
         self._tasks = [asyncio.create_task(work) for work in (self._read(), self._write(), self._listen_to_stderr())]
@@ -122,6 +128,11 @@ class Agent:
     def pid(self) -> int:
         """The pid of the process that holds the agent; killing it ends the lab's kernel side."""
         return self._process.pid
+
+    def _kill(self) -> None:
+        # It leads a session of its own, and a User Mode Linux is more than one process.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     async def wait_ready(self, timeout: float) -> None:
         """Wait for the agent's first line.
@@ -200,10 +211,10 @@ class Agent:
                 self._take(json.loads(line))
         except (ValueError, TypeError, KeyError) as error:
             self._last_words = f"it said what cannot be understood: {error!r}".encode()
-            self._process.kill()
+            self._kill()
         except asyncio.CancelledError:
             # Nobody would hear it any more, and waiting for its end below would last for ever.
-            self._process.kill()
+            self._kill()
             raise
         finally:
             code = await self._process.wait()
@@ -257,8 +268,7 @@ class Agent:
         self._stdin.close()
         done, _ = await asyncio.wait([self.closed], timeout=timeout)
         if not done:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self._kill()
             await self.closed
         for task in self._tasks:
             task.cancel()

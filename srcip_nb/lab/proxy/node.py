@@ -8,41 +8,35 @@ One class for each mode, all with the same three verbs, so that controllers/prox
     mode.node = node            the Node object changed: the next sync writes every rule anew, and loads what differs
 
 Rules of two modes may be in force side by side, as they are while a node changes over: they come from the same state,
-and the kernel translates a connection's addresses once, by whichever it asks first.
+and the kernel translates a connection's addresses once, by whichever it asks first. Modes iptables and ipvs share the
+tables of iptables, and chains' names with them: there the new mode's rules take the place of the old one's at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from srcip_nb.errors import LabError
 from srcip_nb.lab.proxy import nftables, nfttable
+from srcip_nb.lab.proxy.calls import LOAD_TIMEOUT, CallsAgent, run
 from srcip_nb.lab.proxy.iptables import CLUSTER_CIDR, NFACCT_COUNTERS, Features, Renderer
+from srcip_nb.lab.proxy.ipvs_node import IpvsNode
 from srcip_nb.lab.proxy.model import Node
 from srcip_nb.lab.proxy.ruleset import Ruleset, changes, from_text, ours
 from srcip_nb.lab.proxy.state import ServiceMap
 
-LOAD_TIMEOUT = 30.0
-"""Seconds after which a command that loads rules counts as failed."""
-
-LOAD_ENVIRONMENT = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.top_pad=16777216:glibc.malloc.mmap_threshold=1073741824"
-}
-"""Has the loading programs keep a big table in huge pages: a third less time for 30,000 rules (glibc 2.35 or later)."""
-
-
-class CallsAgent(Protocol):
-    """The part of the agent that a proxy needs: see the agent's wire protocol."""
-
-    async def call(self, op: str, **arguments: Any) -> Any:
-        """Have the agent do something and return its result."""
-
 
 class NodeProxy(Protocol):
-    """A proxy mode on one node."""
+    """A proxy mode on one node.
+
+    Attributes:
+        node: the node.
+        uses_iptables: are there rules in the tables of iptables, where two modes cannot have theirs side by side?
+    """
 
     node: Node
+    uses_iptables: bool
 
     async def sync(self, services: ServiceMap) -> bool:
         """Make the kernel hold the rules for these Services; True if anything had to be loaded.
@@ -54,23 +48,12 @@ class NodeProxy(Protocol):
     async def is_whole(self) -> bool:
         """Are the rules that were loaded still there?"""
 
-    async def remove(self) -> None:
-        """Take away everything that this mode loaded."""
+    async def remove(self, keep_iptables: bool = False) -> None:
+        """Take away everything that this mode loaded.
 
-
-async def run(agent: CallsAgent, host: str, argv: Sequence[str], stdin: str = "") -> str:
-    """Run a command on a host and return what it printed.
-
-    Raises:
-        LabError: it failed; the cause holds the command and what it said.
-    """
-    result = await agent.call(
-        "exec", host=host, argv=list(argv), stdin=stdin, timeout=LOAD_TIMEOUT, env=LOAD_ENVIRONMENT
-    )
-    if result["code"]:
-        said = " ".join(result["stderr"].split()) or f"exit code {result['code']}"
-        raise LabError(f"{argv[0]} failed on {host}: {said}")
-    return str(result["stdout"])
+        Args:
+            keep_iptables: the mode that follows has put its own rules in place of these already.
+        """
 
 
 class IptablesNode:
@@ -84,6 +67,8 @@ class IptablesNode:
         node: the node; its name is the host's.
         cluster_cidr: the pods' addresses.
     """
+
+    uses_iptables = True
 
     def __init__(self, agent: CallsAgent, node: Node, cluster_cidr: str = CLUSTER_CIDR) -> None:
         self.node = node
@@ -134,9 +119,10 @@ class IptablesNode:
             self._loaded = None
         return is_whole
 
-    async def remove(self) -> None:
+    async def remove(self, keep_iptables: bool = False) -> None:
         """Take away every KUBE- chain and every rule that leads into one."""
-        await self._load(await self._present(), {})
+        if not keep_iptables:
+            await self._load(await self._present(), {})
         self._loaded = None
 
 
@@ -150,6 +136,8 @@ class NftablesNode:
         node: the node; its name is the host's.
         cluster_cidr: the pods' addresses.
     """
+
+    uses_iptables = False
 
     def __init__(self, agent: CallsAgent, node: Node, cluster_cidr: str = CLUSTER_CIDR) -> None:
         self.node = node
@@ -199,12 +187,16 @@ class NftablesNode:
             self._loaded = None
         return bool(is_there)
 
-    async def remove(self) -> None:
+    async def remove(self, keep_iptables: bool = False) -> None:
         """Take away the tables."""
         names = (nftables.TABLE, nftables.TABLE_IPV6) if self._has_ipv6 else (nftables.TABLE,)
         self._loaded = None
         await self._run(nfttable.remove(names))
 
 
-MODES: dict[str, Callable[[CallsAgent, Node, str], NodeProxy]] = {"iptables": IptablesNode, "nftables": NftablesNode}
+MODES: dict[str, Callable[[CallsAgent, Node, str], NodeProxy]] = {
+    "iptables": IptablesNode,
+    "nftables": NftablesNode,
+    "ipvs": IpvsNode,
+}
 """Proxy modes by name."""

@@ -20,7 +20,10 @@ from srcip_nb.errors import LabError, ManifestError, UsageError
 from srcip_nb.lab.agent import nfacct
 from srcip_nb.lab.proxy import nfttable, ruleset
 from srcip_nb.lab.proxy.iptables import CLUSTER_CIDR, NFACCT_COUNTERS, Features, iptables_rules
+from srcip_nb.lab.proxy.ipvs import ipvs_text
+from srcip_nb.lab.proxy.model import Node
 from srcip_nb.lab.proxy.nftables import TABLE_IPV6, nftables_rules
+from srcip_nb.lab.topology import MAX_WORKERS, topology
 
 KINDS = ("Node", "Service", "EndpointSlice")
 """What rules are made from; Services need their clusterIP and status: as `kubectl get -o yaml` prints them."""
@@ -117,9 +120,10 @@ def _in_empty_namespace(script: str, *arguments: str, text: str) -> subprocess.C
     unshare = _tool("unshare", "util-linux")
     with tempfile.TemporaryDirectory(prefix="srcip-nb-") as folder:
         environment = {**os.environ, "XTABLES_LOCKFILE": f"{folder}/xtables.lock"}
-        for namespaces in (["--net"], ["--user", "--map-root-user", "--net"]):
+        # One after the other: who makes both at once has a network namespace of a root that is not mapped yet.
+        for make in ([unshare, "--net"], [unshare, "--user", "--map-root-user", unshare, "--net"]):
             result = subprocess.run(
-                [unshare, *namespaces, "/bin/sh", "-c", script, "load", *arguments],
+                [*make, "/bin/sh", "-c", script, "load", *arguments],
                 input=text,
                 env=environment,
                 capture_output=True,
@@ -178,7 +182,27 @@ def _nftables(objects: Objects, node: str, cluster_cidr: str, loaded: bool) -> s
     return nfttable.as_text(nfttable.from_text(_printed(result)))
 
 
-MODES: dict[str, Callable[[Objects, str, str, bool], str]] = {"iptables": _iptables, "nftables": _nftables}
+def _tunnel_addresses(node: Node) -> list[str]:
+    """The address in the pod network, of a node that is one of the lab's: node ports are open there too."""
+    host = next((host for host in topology(workers=MAX_WORKERS).hosts if host.name == node.name), None)
+    is_labs = host is not None and host.address == node.address
+    return [host.tunnel_address] if host is not None and is_labs and host.tunnel_address else []
+
+
+def _ipvs(objects: Objects, node: str, cluster_cidr: str, loaded: bool) -> str:
+    known = {entry["metadata"]["name"]: Node.from_object(entry) for entry in objects["Node"]}
+    this = known.get(node) or Node(node, "127.0.0.1")
+    if loaded:
+        _note("ipvs: as generated; virtual servers are the kernel's own, and reading them back would show the same")
+    addresses = [this.address, *_tunnel_addresses(this)]
+    return ipvs_text(objects["Service"], objects["EndpointSlice"], this, addresses, cluster_cidr)
+
+
+MODES: dict[str, Callable[[Objects, str, str, bool], str]] = {
+    "iptables": _iptables,
+    "nftables": _nftables,
+    "ipvs": _ipvs,
+}
 """Proxy modes that can be rendered: objects, node, cluster CIDR, loaded -> text."""
 
 

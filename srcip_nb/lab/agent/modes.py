@@ -1,0 +1,32 @@
+"""Which of kube-proxy's modes this kernel can do, found by doing the one thing that each cannot do without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# Mode -> a shell command that succeeds where the mode can work; run in the agent's own network namespace.
+TRIALS = {
+    "iptables": "iptables-legacy -t nat -S",
+    "nftables": (
+        "nft add table ip trial && "
+        "nft 'add chain ip trial nat { type nat hook postrouting priority 100; }'; done=$?; "
+        "nft delete table ip trial; exit $done"
+    ),
+    "ipvs": "ipvsadm -Sn && ipset list -n",
+}
+
+
+def try_modes(run: Callable[[list[str]], tuple[int | None, str]]) -> dict[str, str]:
+    """Try every mode.
+
+    Args:
+        run: runs a command; its exit status and what it said on standard error.
+
+    Returns:
+        mode -> "" if it works, or the first words of what went wrong.
+    """
+    found = {}
+    for mode, command in TRIALS.items():
+        code, said = run(["sh", "-c", command])
+        found[mode] = "" if code == 0 else " ".join(said.split()) or f"exit status {code}"
+    return found
