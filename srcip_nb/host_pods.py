@@ -1,7 +1,7 @@
 """A node as a client: a pod on its host's network, made when it is asked for.
 
 Such a pod has no address of its own: what it sends leaves with the node's. It waits for a shell's work for at most an
-hour (``activeDeadlineSeconds``), so that an interrupted run leaves nothing running; it bears our label, so
+hour and is not started again, so that an interrupted run leaves nothing running; it bears our label, so
 ``cluster.delete()`` takes it away with the lesson. It tolerates every taint: a control plane is a client as well.
 """
 
@@ -36,7 +36,6 @@ def host_pod_object(name: str, node: str, image: str = IMAGE, app: str = APP) ->
             "hostNetwork": True,
             "containers": [container],
             "restartPolicy": "Never",
-            "activeDeadlineSeconds": LIVES,
             "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": False,
             "tolerations": [{"operator": "Exists"}],
