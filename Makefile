@@ -4,9 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := PYTHON=$(PYTHON) sh scripts/setup.sh
 
-.PHONY: help setup run lab test lint bench clean
+.PHONY: help setup run solutions lab test lint bench clean
 help:
 	@echo "make run    execute the course in a lab of its own: table, executed notebooks and handout under out/"
+	@echo "make solutions  the notebooks with their exercises solved, under out/"
 	@echo "make lab    JupyterLab on notebooks/; the lab starts on first use"
 	@echo "make test   the whole test suite"
 	@echo "make lint   formatting, docstrings, types, notebooks without output, spelling"
@@ -20,10 +21,15 @@ run:
 	@$(SETUP) run
 	@$(BIN)/srcip-nb run --out out
 
-# JupyterLab refuses root without being told; its terminals find srcip-nb by PATH.
+solutions:
+	@$(SETUP) run
+	@$(BIN)/srcip-nb solutions --out out
+
+# Notebooks link to docs/, so JupyterLab serves the checkout and opens on notebooks/. It refuses root without being
+# told; its terminals find srcip-nb by PATH.
 lab:
 	@$(SETUP) run
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir=notebooks \
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks \
 		$$([ "$$(id -u)" = 0 ] && echo --allow-root)
 
 test:

@@ -7,6 +7,12 @@ changed. Where the time goes: read (objects to service ports and endpoints), wri
 rules), load (the agent, iptables-legacy-restore or nft, the kernel). The best of the runs is shown, for other work on
 the machine only ever adds. kube-proxy v1.36.2 itself took 4.9 s (mode iptables, iptables-nft under it) and 0.31 s (mode
 nftables) for the first full sync of 1,000 Services on a machine with 2 cores.
+
+Our own parts grow as the Services do: from 1,000 to 5,000 read takes 0.1 and 0.5 s of processor time, write 0.2 and 1.0
+(iptables) or 0.1 and 0.3 (nftables). Load grows faster than that, and not by us: of nft's time 0.2 s are the kernel's
+at 1,000, 0.8 at 2,500 and 3.7 at 5,000, nearly as the square of the Services;
+iptables-legacy-restore itself takes 0.3, 0.7 and 3.1 s before it hands the table over, the kernel 0.1, 0.3 and 0.7.
+(Measured with `unshare --net` and getrusage on Linux 6.18, iptables 1.8.9, nft 1.0.6, beside other work.)
 """
 
 from __future__ import annotations

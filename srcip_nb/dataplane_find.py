@@ -36,6 +36,7 @@ FLANNEL_BACKEND = "flannel.alpha.coreos.com/backend-type"
 K3S_ARGS = ("k3s.io/node-args", "rke2.io/node-args")
 MODES = ("iptables", "nftables", "ipvs", "kernelspace")
 _DEFAULT_MODE = "iptables"  # on Linux, kubernetes v1.36.2 cmd/kube-proxy/app/server_linux.go
+_CONFIGURATIONS = (("kube-proxy", "config.conf"), ("kube-proxy-config", "config"))  # ConfigMap and key; EKS' second
 _TRUE = {"true", "strict", "1", "yes", "enabled"}
 
 # DaemonSet -> the pod network whose agent it is.
@@ -142,7 +143,7 @@ def _answered(seen: Seen) -> list[Fact]:
 def _configured(seen: Seen) -> Fact | None:
     """The ConfigMap from which kubeadm's, kind's and EKS's kube-proxy read their configuration."""
     agents = seen.agents()
-    for name, key in (("kube-proxy", "config.conf"), ("kube-proxy-config", "config")):
+    for name, key in _CONFIGURATIONS:
         config = seen.named("ConfigMap", name, "kube-system")
         if config is None or not data_of(config, key):
             continue
@@ -190,9 +191,12 @@ def _by_k3s(seen: Seen) -> Fact | None:
 
 
 def _looked_at(seen: Seen) -> Iterator[str]:
-    for name in ("kube-proxy", "kube-proxy-config"):
+    for name, key in _CONFIGURATIONS:
         config = seen.named("ConfigMap", name, "kube-system")
-        because = "there, but no DaemonSet kube-proxy that runs" if config else "not there"
+        because = "not there"
+        if config is not None:
+            mode = yaml_of(data_of(config, key)).get("mode") or "its default"
+            because = f"says mode {mode}, but no DaemonSet kube-proxy runs that would read it"
         yield f"ConfigMap kube-system/{name} ({seen.silent.get(f'ConfigMap kube-system/{name}', because)})"
     yield f"DaemonSet kube-proxy ({seen.silent.get('DaemonSet', 'not there, or runs nowhere')})"
     reasons = {answer.removeprefix("!") for answer in seen.modes.values()}

@@ -7,6 +7,8 @@ beside what could be, and becomes the evidence for "not known".
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -51,11 +53,12 @@ CONFIG_MAPS = (
 )
 
 
-def detect(cluster: Cluster) -> DataPlane:
+def detect(cluster: Cluster, modes: Mapping[str, str] | None = None) -> DataPlane:
     """Find out what the cluster's data plane is.
 
     Args:
         cluster: where.
+        modes: node -> what its kube-proxy says of its mode, where the nodes were asked: ``host_probe.ask_nodes``.
 
     Returns:
         Facts with their evidence; what could not be found out is "" and says why.
@@ -63,7 +66,8 @@ def detect(cluster: Cluster) -> DataPlane:
     Raises:
         ClusterError: the API server does not answer at all.
     """
-    return find(look(cluster))
+    seen = look(cluster)
+    return find(replace(seen, modes={**seen.modes, **(modes or {})}))
 
 
 def look(cluster: Cluster) -> Seen:

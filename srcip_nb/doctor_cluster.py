@@ -89,7 +89,8 @@ def data_plane(plane: DataPlane) -> list[Finding]:
 
 def _finding(what: str, fact: Fact) -> Finding:
     if not fact:
-        return Finding(UNKNOWN, what, "not known", evidence=fact.evidence)
+        remedy = "srcip-nb doctor --probe, which asks the nodes" if what == _WORDS["proxy"] else ""
+        return Finding(UNKNOWN, what, "not known", remedy, fact.evidence)
     if what == _WORDS["load_balancer"] and fact.value == NONE:
         words = "none: the course goes on by NodePort"
         return Finding(WITHOUT, what, words, 'visit(target="nodeport")', fact.evidence)

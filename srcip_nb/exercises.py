@@ -40,6 +40,28 @@ def _answered(turn: Any) -> int:
     return int(turn["status"].notna().sum())
 
 
+def _percent_of_each(spread: Any) -> float:
+    return 100 / (len(spread) * max(spread.values()))
+
+
+def _refused(run: Any) -> int:
+    lost = run.lost
+    return int(lost.loc[lost["error"] == "refused", "requests"].sum())
+
+
+def _when_taken_over(changes: Any) -> int:
+    last = changes["announced_by"].iloc[-1]
+    return int(changes.loc[changes["announced_by"] == last, "ms"].min())
+
+
+def _timeouts(table: Any) -> int:
+    return int((table["observed"] == "timeout").sum())
+
+
+def _roads_that_keep_the_visitor(table: Any) -> set[str]:
+    return set(table.loc[(table["client"] == "visitor") & table["kept"].fillna(False), "asks"])
+
+
 def _rules_that_changed_the_mark(walk: Any) -> int:
     return int((walk["mark"] != walk["mark_after"]).fillna(False).sum())
 
@@ -53,6 +75,26 @@ def _is_marked(walk: Any) -> bool:
     return any(int(mark, 16) & MARK for mark in walk["mark_after"].dropna())
 
 
+def _connected(seen: Any) -> set[str]:
+    return set(seen["connection_from"].dropna().astype(str))
+
+
+def _taken(seen: Any) -> set[str]:
+    return set(seen["source_ip"].dropna().astype(str))
+
+
+def _kept(seen: Any) -> int:
+    return int(seen["preserved"].fillna(False).sum())
+
+
+def _met_itself(seen: Any) -> int:
+    return int((seen["pod"].astype(object) == seen["client"].astype(object)).sum())
+
+
+def _without_answer(table: Any) -> set[str]:
+    return set(table.index[table["answered"] == 0])
+
+
 ANSWERS: dict[str, Callable[[Any], Any]] = {
     "01.1": _node_port,
     "01.2": _nodes_without_pods,
@@ -60,9 +102,20 @@ ANSWERS: dict[str, Callable[[Any], Any]] = {
     "02.2": _nodes_whose_addresses,
     "03.1": _nodes_for_the_load_balancer,
     "03.2": _answered,
+    "04.1": _percent_of_each,
+    "04.2": _refused,
+    "04.3": _when_taken_over,
+    "05.1": _roads_that_keep_the_visitor,
+    "05.2": _timeouts,
     "06.1": _rules_that_changed_the_mark,
     "06.2": _chain_that_dropped,
     "06.3": _is_marked,
+    "07.1": _connected,
+    "07.2": _taken,
+    "07.3": _kept,
+    "08.1": _met_itself,
+    "08.2": _without_answer,
+    "08.3": _answered,
 }
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from srcip_nb.clients import find_client
 from srcip_nb.cluster import SERVICE
 from srcip_nb.errors import UsageError
+from srcip_nb.notebook import Shown
 from srcip_nb.traffic import internal_ip, join
 
 if TYPE_CHECKING:
@@ -50,6 +51,22 @@ def health(cluster: Cluster, service: str = SERVICE, client: str | None = None) 
         rows, columns=["url", "status", "error", "local_endpoints"], index=pd.Index(nodes, name="node")
     )
     return frame.astype({"url": "string", "status": "Int16", "error": "string", "local_endpoints": "Int64"})
+
+
+def health_answer(cluster: Cluster, node: str, service: str = SERVICE) -> Shown:
+    """What one node's kube-proxy says on the health check node port, word for word: status and body.
+
+    Raises:
+        UsageError: the Service has no such port, or there is no such node.
+    """
+    port = cluster.get("services", service)["spec"].get("healthCheckNodePort")
+    addresses = {one["metadata"]["name"]: internal_ip(one) for one in cluster.list("nodes")}
+    if not port or node not in addresses:
+        missing = f"service {service!r} has no healthCheckNodePort" if not port else f"there is no node {node!r}"
+        raise UsageError(missing, 'Set cluster.policy("Local") first; the nodes are in cluster.nodes().')
+    request = {"id": 0, "url": f"http://{join(addresses[node], port)}/healthz", "headers": {}}
+    (answer,) = find_client(cluster, None).send([request], concurrency=1, timeout=ASK_TIMEOUT)
+    return Shown(f"GET {request['url']}\n{answer['status'] or answer['error']}\n{answer['body']}".rstrip())
 
 
 def _local_endpoints(answer: dict[str, Any]) -> int | None:

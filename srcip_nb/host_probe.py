@@ -13,13 +13,13 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from srcip_nb.apply import apply, delete
+from srcip_nb.apply import apply
 from srcip_nb.clients import THIS_MACHINE, Client
 from srcip_nb.cluster import Cluster, wait_until
 from srcip_nb.dataplane_read import METRICS_PORT, NODES_ASKED
 from srcip_nb.errors import NotFinishedError, SrcipError
 from srcip_nb.logs_api import Wire
-from srcip_nb.rest import path_of
+from srcip_nb.rest import ApiAnswerError, path_of
 from srcip_nb.traffic import internal_ip, is_ready, join
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LIVES = 120  # seconds
 READY_WITHIN = 60.0  # seconds; an image may have to be pulled
 ANSWER_WITHIN = 3.0  # seconds
+GONE_WITHIN = 60.0  # seconds
 IMAGE = "nginx:latest"
 _PORTS = range(20000, 29000)  # below the node ports (30000-32767) and Linux' ports for clients (32768-60999)
 
@@ -63,6 +64,7 @@ def ask_nodes(cluster: Cluster, image: str = IMAGE) -> Told:
 
     Raises:
         ClusterError: the API does not allow it.
+        NotFinishedError: the namespace did not go; the message names it.
     """
     nodes = [node for node in cluster.list("nodes") if is_ready(node)][:NODES_ASKED]
     own = Cluster(cluster.rest, f"srcip-doctor-{secrets.token_hex(2)}", cluster.lab)
@@ -75,8 +77,24 @@ def ask_nodes(cluster: Cluster, image: str = IMAGE) -> Told:
         modes = {node["metadata"]["name"]: _mode(own, node["metadata"]["name"]) for node in asked}
         arrived, unreached = _knock(cluster, asked, port)
     finally:
-        delete(own)
+        _take_away(own)
     return Told({**modes, **{name: f"!{why}" for name, why in silent.items()}}, arrived, {**unreached, **silent})
+
+
+def _take_away(own: Cluster) -> None:
+    """Delete the namespace that was made for this, with all that is in it, and return when it is gone."""
+    try:
+        own.request("DELETE", path_of("namespaces", None, own.namespace))
+    except ApiAnswerError as error:
+        if error.code != 404:  # it was never made
+            raise
+    wait_until(
+        lambda: "it is there" if own.find("namespaces", own.namespace) else "",
+        f"the end of namespace {own.namespace!r}",
+        GONE_WITHIN,
+        every=0.2,
+        remedy=f"kubectl get namespace {own.namespace} -o yaml",
+    )
 
 
 def probe_pod(node: str, port: int, image: str = IMAGE) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def matrix(
             standing = started_pods(own)
             Run(own, place, progress).ask_all(rows)
             require_standing(own, place, standing)
-            book = _Addresses(own)
+            book = SourceAddresses(own)
         except SrcipError:
             with contextlib.suppress(SrcipError):  # what ended the matrix is what the caller has to know
                 _take_away(own, progress)
@@ -197,7 +197,7 @@ def _row(question: Question, world: World, plane: DataPlane | None) -> Row:
         return Row(question, None, Observation(), error.cause)
 
 
-class _Addresses:
+class SourceAddresses:
     """Which addresses an expected source may be: in a lab each by name, else all that the address book gives a node."""
 
     def __init__(self, own: Cluster) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from srcip_nb.clients import Client
@@ -61,7 +62,10 @@ class Row:
 class Run:
     """The requests of one matrix; their ids count on through all rounds."""
 
-    def __init__(self, own: Cluster, place: Place, progress: bool) -> None:
+    def __init__(
+        self, own: Cluster, place: Place, progress: bool, servers: Mapping[str, str] = MappingProxyType(SERVERS)
+    ) -> None:
+        self._servers = servers
         self._own = own
         self._place = place
         self._progress = progress
@@ -136,7 +140,7 @@ class Run:
 
     def _logged(self, wanted: set[int]) -> dict[int, tuple[str, str]]:
         """Request -> (pod, source) of what the servers' logs hold by now, awaited for a while."""
-        selector = ",".join(f"{key}={value}" for key, value in SERVERS.items())
+        selector = ",".join(f"{key}={value}" for key, value in self._servers.items())
         deadline = time.monotonic() + LOG_WITHIN
         while True:
             since = time.monotonic() - self._started + LOOK_BACK

@@ -77,7 +77,7 @@ def wait_ready(
         raise _not_started(cluster, cluster.get("deployments", deployment), state) from error
     ready = cluster.get("deployments", deployment)["status"].get("readyReplicas", 0)
     rows = [("Deployment", deployment, f"{ready} of {ready} replicas ready", time.monotonic() - started)]
-    address = _wait_for_address(cluster, service, vip_within)
+    address = wait_for_address(cluster, service, vip_within)
     state = address or _pending(cluster.get("services", service))
     rows.append(("Service", service, state, time.monotonic() - started))
     return pd.DataFrame(rows, columns=["kind", "name", "state", "seconds"]).round({"seconds": 2})
@@ -173,7 +173,7 @@ def _pending(service: dict[str, Any]) -> str:
     return f"EXTERNAL-IP <pending>: no load balancer gave it an address; {road}"
 
 
-def _wait_for_address(cluster: Cluster, name: str, timeout: float) -> str:
+def wait_for_address(cluster: Cluster, name: str, timeout: float) -> str:
     """The Service's external address; "" where it stays pending."""
     service = cluster.get("services", name)
     if service["spec"].get("type") != "LoadBalancer":

@@ -7,7 +7,7 @@ too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -40,12 +40,21 @@ def scale(
     live = cluster.get("deployments", deployment)
     require_ours(cluster, live, "Deployment")
     cluster.patch("deployments", deployment, {"spec": {"replicas": replicas}})
-    labels = ",".join(f"{key}={value}" for key, value in live["spec"]["selector"]["matchLabels"].items())
+    wait_settled(cluster, live, replicas, service, timeout)
+    return pods(cluster)
+
+
+def wait_settled(cluster: Cluster, deployment: dict[str, Any], replicas: int, service: str, timeout: float) -> None:
+    """Wait until the Deployment has so many pods, all ready and none on its way out, and requests meet just these.
+
+    Raises:
+        NotFinishedError: not there in time; the message holds the last state seen.
+    """
+    labels = ",".join(f"{key}={value}" for key, value in deployment["spec"]["selector"]["matchLabels"].items())
     remedy = "cluster.events() says what the pods wait for."
-    what = f"{replicas} pods of deployment {deployment!r}"
+    what = f"{replicas} pods of deployment {deployment['metadata']['name']!r}"
     wait_until(lambda: _difference(cluster, labels, replicas, service), what, timeout, remedy=remedy)
     wait_until(lambda: _behind(cluster, service), "the nodes' rules for these pods", timeout)
-    return pods(cluster)
 
 
 def _difference(cluster: Cluster, labels: str, replicas: int, service: str) -> str:

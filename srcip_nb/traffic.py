@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from srcip_nb.addresses import addresses, name_sources
@@ -145,15 +145,16 @@ def send(
     timeout: float = 2.0,
     rate: float | None = None,
     step: Progress | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Send ``n`` requests with ids, to the targets in turn, and return their results in order.
 
     Raises:
         ClusterError: the client ended before all had been sent.
     """
-    requests = [
-        {"id": i, "url": f"http://{targets[i % len(targets)]}/?run={run}&request={i}", "headers": {}} for i in range(n)
-    ]
+    fields = dict(headers or {})
+    urls = [f"http://{targets[i % len(targets)]}/?run={run}&request={i}" for i in range(n)]
+    requests = [{"id": i, "url": url, "headers": fields} for i, url in enumerate(urls)]
     results = []
     for result in sender.send(requests, concurrency=concurrency, timeout=timeout, rate=rate):
         results.append(result)
@@ -261,14 +262,15 @@ def log_lines(
     while True:
         since = int(time.monotonic() - started) + LOOK_BACK
         rows = logs(cluster, selector=selector, since_seconds=since)
-        found = _of_run(rows, run)
+        found = lines_of_run(rows, run)
         complete = answered <= set(found["request"])
         if complete or time.monotonic() > deadline:
             return found
         time.sleep(0.05)
 
 
-def _of_run(rows: pd.DataFrame, run: str) -> pd.DataFrame:
+def lines_of_run(rows: pd.DataFrame, run: str) -> pd.DataFrame:
+    """Of rows of logs, the access lines of one run: the columns of ``LINE_COLUMNS``, a row for each request."""
     mine = rows[(rows["run"] == run) & rows["request"].notna() & rows["remote_addr"].notna()]
     mine = mine[mine["kind"].astype(str).str.startswith("access")]
     mine = mine.drop_duplicates("request")

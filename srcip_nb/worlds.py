@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from srcip_nb.cluster import DEPLOYMENT, SERVICE, Cluster
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from srcip_nb.lab.client import LabClient
     from srcip_nb.logs_follow import Follower
     from srcip_nb.policy import PolicyChange
+    from srcip_nb.under_load import UnderLoad
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, as the API demands of a namespace
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}")  # the form in the rough; a wrong one the kubelet names
@@ -40,11 +42,11 @@ class LessonCluster(Cluster):
 
         return apply(self, *manifests)
 
-    def wait_ready(self, timeout: float = 60.0) -> pd.DataFrame:
+    def wait_ready(self, timeout: float = 60.0, service: str = SERVICE) -> pd.DataFrame:
         """Wait for the rollout of the lesson's Deployment and its Service's address: see ``rollout.wait_ready``."""
         from srcip_nb.rollout import wait_ready
 
-        return wait_ready(self, timeout)
+        return wait_ready(self, timeout, service=service)
 
     def delete(self, *, wait: bool = True, timeout: float = 60.0) -> pd.DataFrame:
         """Delete what this project created in the namespace, and the namespace: see ``apply.delete``."""
@@ -94,6 +96,48 @@ class LessonCluster(Cluster):
 
         return scale(self, replicas, deployment)
 
+    def expose(self, name: str, type: str = "ClusterIP") -> pd.DataFrame:
+        """A Service for the lesson's pods (``kubectl expose deployment``), once it answers: see ``expose.expose``."""
+        from srcip_nb.expose import expose
+
+        return expose(self, name, type)
+
+    def roads(self, service: str, clients: Iterable[str] | None = None) -> pd.DataFrame:
+        """Every road into a Service from several clients, expected beside observed: see ``roads.roads``."""
+        from srcip_nb.roads import roads
+
+        return roads(self, service, clients)
+
+    def restart(self, deployment: str = DEPLOYMENT) -> pd.DataFrame:
+        """Replace every pod by a new one and return the new ones (``kubectl rollout restart``): ``rolling.restart``."""
+        from srcip_nb.rolling import restart
+
+        return restart(self, deployment)
+
+    def run_on(self, node: str | None) -> pd.DataFrame:
+        """Have the pods run on one node, or anywhere again: see ``rolling.run_on``."""
+        from srcip_nb.rolling import run_on
+
+        return run_on(self, node)
+
+    def cordon(self, node: str) -> pd.DataFrame:
+        """Let no more pods onto a lab's node (``kubectl cordon``): see ``cordon.cordon``."""
+        from srcip_nb.cordon import cordon
+
+        return cordon(self, node)
+
+    def uncordon(self, node: str) -> pd.DataFrame:
+        """Let pods onto a lab's node again (``kubectl uncordon``): see ``cordon.uncordon``."""
+        from srcip_nb.cordon import uncordon
+
+        return uncordon(self, node)
+
+    def announcers(self, service: str = SERVICE) -> tuple[str, ...]:
+        """The nodes that announce the Service's external address: see ``traffic.announcers``."""
+        from srcip_nb.traffic import announcers
+
+        return announcers(self, service)
+
     def health(self, service: str = SERVICE) -> pd.DataFrame:
         """What every node answers on the Service's health check node port: see ``health.health``."""
         from srcip_nb.health import health
@@ -111,6 +155,12 @@ class LessonCluster(Cluster):
         from srcip_nb.traffic import visit
 
         return visit(self, n, client, **options)
+
+    def visit_during(self, action: Callable[[], object], **options: Any) -> UnderLoad:
+        """Send requests while something is changed, and see where the lost ones went: ``under_load.visit_during``."""
+        from srcip_nb.under_load import visit_during
+
+        return visit_during(self, action, **options)
 
     def explain(self, client: str | None = None, target: str | None = None, **options: Any) -> pd.DataFrame:
         """What the nodes' rules did with one request, told by their kernels: see ``explain.explain``."""
@@ -234,16 +284,21 @@ def _real_cluster(context: str, settings: dict[str, Any]) -> LessonCluster:
 
 def _contexts(paths: str) -> list[str]:
     load_kubernetes()
-    from kubernetes import config
+    from kubernetes.config import ConfigException
+    from kubernetes.config.kube_config import KubeConfigMerger
 
     try:
-        found, _ = config.list_kube_config_contexts(paths)
-    except config.ConfigException as error:
+        # Not list_kube_config_contexts: it refuses a file without current-context, which is a careful way to keep one.
+        merged = KubeConfigMerger(paths).config
+        entries = merged.safe_get("contexts") if merged else None
+        if entries is None:
+            raise ConfigException("it is not there, or names no contexts")
+        return [entry["name"] for entry in entries]
+    except ConfigException as error:
         raise UsageError(
             f"there is no usable kubeconfig at {paths} ({error})",
             "Set KUBECONFIG to its path; or connect() without a context for the lab",
         ) from error
-    return [entry["name"] for entry in found]
 
 
 def _lab_cluster(lab: str | dict[str, Any] | Lab | LabClient | None, settings: dict[str, Any]) -> LessonCluster:

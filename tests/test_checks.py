@@ -217,3 +217,59 @@ def test_a_wrong_prediction_hears_only_what_could_have_been_chosen():
     predict("nodes", "1", ["1", "2", "3"])
     said = checks.answered_by(cluster_run(), ["worker01", "worker02"], question="nodes").prediction
     assert said.startswith("You predicted 1, and it was 2. ")
+
+
+# -- the checks of 04 and 05 -------------------------------------------------------------------------------------------
+
+
+def test_shares_hold_or_not():
+    table = pd.DataFrame({"percent": [24.0, 26.0, 50.0], "expected_percent": [25.0, 25.0, 50.0], "holds": True})
+    predict("shares", "25/25/50", ["33/33/33", "25/25/50"])
+    assert "that is what happened" in checks.shares_hold(table, "shares").prediction
+    assert not checks.shares_hold(table.assign(holds=[True, False, True]))
+    assert not checks.shares_hold(table.iloc[:0])
+
+
+@pytest.mark.parametrize(
+    ("share", "lost", "holds", "answer"), [(100.0, 0, True, "none"), (96.5, 7, True, "few"), (94.9, 30, False, "many")]
+)
+def test_answered_at_least(share, lost, holds, answer):
+    summary = pd.DataFrame({"share": [100.0, share], "sent": [600, 600], "lost": [0, lost]})
+    predict("lost", answer, ["none", "few", "many"])
+    check = checks.answered_at_least(summary, 95, "lost")
+    assert bool(check) is holds and "that is what happened" in check.prediction
+    assert f"{share:g} % answered at worst" in repr(check)
+
+
+@pytest.mark.parametrize(
+    ("said", "holds"),
+    [(["a", "b"], True), (["a", "b", "a"], False), (["-", "b"], False), (["a", "-"], False), ([], False)],
+)
+def test_the_announcer_moved(said, holds):
+    assert bool(checks.announcer_moved(pd.DataFrame({"announced_by": said}, dtype="string"))) is holds
+
+
+def test_rows_that_differ_are_named():
+    rows = pd.DataFrame({"client": ["a"], "asks": ["ClusterIP"], "observed": ["timeout"], "holds": [False]})
+    assert "a -> ClusterIP: timeout" in repr(checks.as_expected(rows))
+    assert checks.as_expected(rows.assign(holds=True))
+    assert not checks.as_expected(rows.iloc[:0])
+
+
+def test_the_answers_of_04_and_05():
+    assert exercise("04.1", 10, {"worker01": 5, "worker02": 1})
+    assert not exercise("04.1", 100 / 6, {"worker01": 5, "worker02": 1})
+    changes = pd.DataFrame({"ms": [-9, 40, 90], "announced_by": ["a", "b", "b"]})
+    assert exercise("04.3", 40, changes)
+    lost = pd.DataFrame({"error": ["refused", "timeout", "refused"], "requests": [2, 5, 1]})
+    assert exercise("04.2", 3, type("Run", (), {"lost": lost}))
+    table = pd.DataFrame(
+        {
+            "client": ["visitor", "visitor", "client"],
+            "asks": ["ClusterIP", "LoadBalancer", "NodePort master01"],
+            "observed": ["1 pod answers", "1 pod answers", "timeout"],
+            "kept": pd.array([True, False, None], dtype="boolean"),
+        }
+    )
+    assert exercise("05.1", {"ClusterIP"}, table)
+    assert exercise("05.2", 1, table)

@@ -165,7 +165,10 @@ def test_a_configmap_that_nobody_reads_tells_no_mode():
     objects = seen("kubeadm-calico-vxlan")
     gone = tuple(item for item in objects.objects if item["metadata"]["name"] != "kube-proxy" or "spec" not in item)
     found = find(Seen(gone)).proxy
-    assert found.value == "" and "no DaemonSet kube-proxy that runs" in found.evidence
+    assert (
+        found.value == ""
+        and "says mode iptables, but no DaemonSet kube-proxy runs that would read it" in found.evidence
+    )
 
 
 def test_kube_proxys_own_word():

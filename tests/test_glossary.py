@@ -7,10 +7,10 @@ import pytest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WORDS = {
-    "endpoint", "endpointslice", "service", "clusterip", "nodeport", "loadbalancer", "vip", "kube-proxy", "snat", "dnat",
-    "masquerade", "conntrack", "externaltrafficpolicy", "internaltrafficpolicy", "healthchecknodeport", "cni", "vxlan",
-    "tunnel-address", "hairpin", "session-affinity", "x-forwarded-for", "proxy-protocol", "layer-2-announcement", "bgp",
-    "ecmp", "iptables", "nftables", "ipvs", "chain", "mark", "namespace", "pod-network",
+    "endpoint", "endpointslice", "service", "clusterip", "nodeport", "loadbalancer", "vip", "kube-proxy", "snat",
+    "dnat", "masquerade", "conntrack", "externaltrafficpolicy", "internaltrafficpolicy", "healthchecknodeport", "cni",
+    "vxlan", "tunnel-address", "hairpin", "session-affinity", "x-forwarded-for", "proxy-protocol",
+    "layer-2-announcement", "bgp", "ecmp", "iptables", "nftables", "ipvs", "chain", "mark", "namespace", "pod-network",
 }  # fmt: skip
 
 

@@ -58,6 +58,18 @@ def test_under_cluster_there_is_no_such_port():
         health(FakeCluster(None))
 
 
+def test_one_answer_word_for_word(monkeypatch):
+    monkeypatch.setattr(health_module, "find_client", lambda cluster, name: FakeClient())
+    said = str(health_module.health_answer(FakeCluster(31000), "worker01"))
+    assert said.splitlines()[:2] == ["GET http://192.168.1.45:31000/healthz", "200"]
+    assert json.loads(said.split("\n", 2)[2])["localEndpoints"] == 1
+    assert "timeout" in health_module.health_answer(FakeCluster(31000), "worker02")
+    with pytest.raises(UsageError, match="no node 'worker99'"):
+        health_module.health_answer(FakeCluster(31000), "worker99")
+    with pytest.raises(UsageError, match="has no healthCheckNodePort"):
+        health_module.health_answer(FakeCluster(None), "worker01")
+
+
 @pytest.mark.lab
 def test_scale_returns_when_every_node_counts_the_pods(cluster):
     cluster.apply()

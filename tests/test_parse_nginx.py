@@ -51,7 +51,7 @@ def nginx(tmp_path):
             if process.poll() is not None or time.monotonic() > end:
                 process.kill()
                 process.wait()
-                pytest.skip(f"nginx does not start: {(tmp_path / 'log').read_text()[-300:]}")
+                pytest.fail(f"nginx does not start: {(tmp_path / 'log').read_text()[-300:]}")
             time.sleep(0.01)
 
     def stop() -> bytes:

@@ -108,11 +108,16 @@ def test_a_nodes_nftables_through_several_changes():
                 assert found.pop("ip others") and found == fresh
             assert not await proxy.sync(state)
 
-            assert await proxy.is_whole()
-            await on_worker01("nft", "flush", "chain", "ip", "kube-proxy", "services")
-            assert not await proxy.is_whole()
-            assert await proxy.sync(state)
-            assert (await kept())["ip kube-proxy"] == fresh["ip kube-proxy"]
+            for what in (
+                "chain ip kube-proxy services",
+                "map ip kube-proxy service-ips",
+                "chain ip kube-proxy masquerading",
+            ):
+                assert await proxy.is_whole()
+                await on_worker01("nft", "flush", *what.split())
+                assert not await proxy.is_whole()
+                assert await proxy.sync(state)
+                assert (await kept())["ip kube-proxy"] == fresh["ip kube-proxy"]
 
             # Somebody took away what a transaction would change: the whole table comes anew.
             await on_worker01("nft", "flush", "ruleset")

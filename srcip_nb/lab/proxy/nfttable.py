@@ -170,6 +170,17 @@ def from_text(text: str) -> list[Table]:
     return tables
 
 
+def sizes(table: Table) -> dict[str, int]:
+    """How many lines each chain has, and how many elements each set and map, but those that the kernel itself fills."""
+    chains = {f"chain {name}": len(lines) for name, lines in table.chains.items()}
+    kept = {
+        f"{container.kind} {name}": len(container.elements)
+        for name, container in table.containers.items()
+        if not any("dynamic" in line for line in container.declaration)
+    }
+    return {**chains, **kept}
+
+
 def whole(tables: Iterable[Table]) -> str:
     """Write the transaction that puts tables in the place of what is there under their names, if anything."""
     tables = list(tables)

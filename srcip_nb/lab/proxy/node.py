@@ -179,13 +179,21 @@ class NftablesNode:
         return had is None or bool(transaction)
 
     async def is_whole(self) -> bool:
-        """Is the chain still there by which every packet to a Service is found?"""
-        argv = ["nft", "-s", "list", "chain", *nftables.TABLE.split(), "services"]
+        """Has every chain as many rules as were loaded, every set and map as many elements?
+
+        They are counted and not compared, for each release of nft lists some of them in words of its own.
+        """
+        wanted = self._loaded
+        if wanted is None:
+            return True  # the next sync begins with all of it anyway
+        argv = ["nft", "-s", "list", "table", *nftables.TABLE.split()]
         result = await self._agent.call("exec", host=self.node.name, argv=argv, timeout=LOAD_TIMEOUT)
-        is_there = result["code"] == 0 and "@service-ips" in result["stdout"]
-        if not is_there:
+        present = nfttable.from_text(result["stdout"]) if result["code"] == 0 else []
+        is_there = [nfttable.sizes(table) for table in present] == [nfttable.sizes(wanted)]
+        is_whole = is_there or self._loaded is not wanted  # loaded anew meanwhile: what was read is out of date
+        if not is_whole:
             self._loaded = None
-        return bool(is_there)
+        return is_whole
 
     async def remove(self, keep_iptables: bool = False) -> None:
         """Take away the tables."""
