@@ -12,8 +12,10 @@ from typing import Any
 from srcip_nb.chains import MARK, NOT_HERE, Sentence
 from srcip_nb.checks import equal
 from srcip_nb.errors import UsageError
+from srcip_nb.machine import MODES, NO_KERNEL, YES, first_working
 from srcip_nb.notebook import Check
 from srcip_nb.text import t
+from srcip_nb.tomorrow import NOW_FAILING, OWNER
 
 
 def _node_port(cluster: Any) -> int:
@@ -95,7 +97,26 @@ def _without_answer(table: Any) -> set[str]:
     return set(table.index[table["answered"] == 0])
 
 
+def _modes_that_work(kernels: Any) -> int:
+    kernel = first_working(kernels)
+    return 0 if kernel == NO_KERNEL else int((kernels.loc[kernel, list(MODES)] == YES).sum())
+
+
+def _expected_to_be_dropped(table: Any) -> int:
+    return int((table["expected"] == "dropped").sum())
+
+
+def _now_failing(changed: Any) -> set[str]:
+    return set(changed.loc[changed["kind"] == NOW_FAILING, "name"])
+
+
+def _owners_changed(changed: Any) -> int:
+    return int((changed["kind"] == OWNER).sum())
+
+
 ANSWERS: dict[str, Callable[[Any], Any]] = {
+    "00.1": first_working,
+    "00.2": _modes_that_work,
     "01.1": _node_port,
     "01.2": _nodes_without_pods,
     "02.1": _stayed_on_their_node,
@@ -116,6 +137,9 @@ ANSWERS: dict[str, Callable[[Any], Any]] = {
     "08.1": _met_itself,
     "08.2": _without_answer,
     "08.3": _answered,
+    "09.1": _expected_to_be_dropped,
+    "09.2": _now_failing,
+    "09.3": _owners_changed,
 }
 
 
