@@ -183,7 +183,7 @@ def rights(*namespaces: str) -> pd.DataFrame:
     rows = []
     for one in namespaces:
         for purpose, body in rbac_objects(choose_features(["lessons"]), one, Subject("User", one)):
-            rows.append((one, body["kind"], body["metadata"]["name"], purpose))
+            rows.append((one, body["kind"], body["metadata"]["name"], purpose.splitlines()[0]))
     return pd.DataFrame(rows, columns=["PARTICIPANT", "KIND", "NAME", "FOR"], dtype="string")
 
 

@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type does what it says."""
+"""What the README tells a newcomer to type does what it says; what pages name exists: test_pages.py."""
 
 import os
 import pty
