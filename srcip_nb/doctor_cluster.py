@@ -254,8 +254,8 @@ def measure_way(cluster: Cluster, book: pd.DataFrame) -> Way:
     if way is None:
         answered = int(frame["status"].notna().sum())
         raise ClusterError(
-            f"{answered} of {_TRIES} requests to {frame.attrs['target']} were answered; they do not tell what became of "
-            "this machine's address",
+            f"{answered} of {_TRIES} requests to {frame.attrs['target']} were answered; they do not tell what became "
+            "of this machine's address",
             "cluster.visit() shows each",
         )
     return way
