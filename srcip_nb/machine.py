@@ -132,8 +132,11 @@ def next_world(context: str, table: pd.DataFrame) -> Sentence:
 
 def choices(table: pd.DataFrame) -> str:
     """What to type where no lab can run, kernel by kernel."""
-    typed = {remedy: name for name, remedy in table["TYPE"].items() if remedy}
-    return "; ".join(f"{name}: {remedy}" for remedy, name in typed.items()) or "srcip-nb doctor"
+    typed: dict[str, list[str]] = {}
+    for name, remedy in table["TYPE"].items():
+        if remedy:
+            typed.setdefault(remedy, []).append(str(name))
+    return "; ".join(f"{', '.join(names)}: {remedy}" for remedy, names in typed.items()) or "srcip-nb doctor"
 
 
 def world(context: str, table: pd.DataFrame) -> LessonCluster | None:
@@ -141,7 +144,7 @@ def world(context: str, table: pd.DataFrame) -> LessonCluster | None:
     try:
         return connect(context)
     except SrcipError as error:
-        print(t("machine.no_world", cause=error.cause, remedy=error.remedy, choices=choices(table)))
+        print(t("machine.no_world", cause=error.cause, choices=choices(table)))
         return None
 
 
