@@ -132,6 +132,13 @@ def test_without_a_second_result_nothing_is_compared(capsys):
     assert tomorrow.found_out(changed) == t("tomorrow.one_result") and done("09").held == 0
 
 
+def test_a_participant_works_where_the_rights_are(monkeypatch):
+    monkeypatch.delenv("SRCIP_NAMESPACE", raising=False)
+    assert tomorrow.namespace() == "seminar-tomorrow"
+    monkeypatch.setenv("SRCIP_NAMESPACE", "alice")
+    assert tomorrow.namespace() == "alice"
+
+
 def test_rights_of_two_participants_stand_side_by_side():
     table = tomorrow.rights("alice", "bob")
     whole = table[table["KIND"] == "ClusterRole"]
