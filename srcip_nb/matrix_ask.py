@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from srcip_nb.clients import Client
 from srcip_nb.cluster import Cluster
@@ -37,10 +37,33 @@ ROUNDS = 4
 PAUSE = 1.1
 """Seconds between two rounds; the kernel allows one more ICMP message a second to each peer (icmp_ratelimit)."""
 
-CONCURRENCY = 32
-TIMEOUT = 2.0  # seconds
-TIMEOUT_UNANSWERED = 1.0
-"""Seconds where no answer is expected: what is refused is refused at once, and what is answered after all would be."""
+
+class Patience(NamedTuple):
+    """How much is asked at once, and how long an answer may take.
+
+    Attributes:
+        concurrency: requests on their way at once, for each client.
+        timeout: seconds where an answer is expected.
+        timeout_lost: seconds where some answers are to be lost.
+        timeout_unanswered: seconds where none is expected: what is refused is refused at once, and what is answered
+            after all would be.
+    """
+
+    concurrency: int
+    timeout: float
+    timeout_lost: float
+    timeout_unanswered: float
+
+    def for_outcome(self, expected: Expectation) -> float:
+        """Seconds that a request may take."""
+        if expected.outcome != ANSWERED:
+            return self.timeout_unanswered
+        return self.timeout_lost if expected.lost else self.timeout
+
+
+USUAL = Patience(32, 2.0, 2.0, 1.0)
+SLOW = Patience(4, 10.0, 3.0, 2.0)
+"""For User Mode Linux: one CPU, on which a dozen clients, the servers and all nodes take turns."""
 
 
 @dataclass
@@ -61,6 +84,7 @@ class Run:
     ) -> None:
         self._servers = servers
         self._own = own
+        self._patience = SLOW if own.lab and own.lab.info()["runs_on"] == "uml" else USUAL
         self._place = place
         self._progress = progress
         self._id = secrets.token_hex(4)
@@ -109,8 +133,10 @@ class Run:
         owner: dict[int, Row] = {}
         batches: dict[tuple[str, float], list[dict[str, Any]]] = {}
         for row in rows:
-            is_answered = row.expected is not None and row.expected.outcome == ANSWERED
-            count, timeout = (REQUESTS, TIMEOUT) if is_answered else (REQUESTS_UNANSWERED, TIMEOUT_UNANSWERED)
+            if row.expected is None:
+                continue
+            count = REQUESTS if row.expected.outcome == ANSWERED else REQUESTS_UNANSWERED
+            timeout = self._patience.for_outcome(row.expected)
             batch = batches.setdefault((row.question.host, timeout), [])
             for _ in range(count):
                 url = f"http://{row.question.target}/?run={self._id}&request={self._sent}"
@@ -127,7 +153,7 @@ class Run:
     def _send(self, way: tuple[str, float], batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
         host, timeout = way
         client = Client(self._own, host, "client", "")
-        return list(client.send(batch, concurrency=CONCURRENCY, timeout=timeout))
+        return list(client.send(batch, concurrency=self._patience.concurrency, timeout=timeout))
 
     def _logged(self, wanted: set[int]) -> dict[int, tuple[str, str]]:
         """Request -> (pod, source) of what the servers' logs hold by now, awaited for a while."""

@@ -24,6 +24,7 @@ def add_to(commands: Any) -> None:
     )
     matrix.add_argument("--mode", metavar="M", help="kube-proxy's mode; a lab is switched to it meanwhile")
     matrix.add_argument("--cni", metavar="P", help="start a lab of its own with this pod network")
+    matrix.add_argument("--ipvs-scheduler", metavar="S", help="of mode ipvs, in a lab of its own: rr, lc or sh")
     matrix.add_argument("--json", type=Path, metavar="F")
     matrix.add_argument("--junit", type=Path, metavar="F")
     matrix.add_argument("--html", type=Path, metavar="F")
@@ -36,16 +37,21 @@ def _matrix(arguments: argparse.Namespace) -> int:
     from srcip_nb.lab import Lab
     from srcip_nb.matrix import matrix
 
-    if arguments.cni and (arguments.context or arguments.lab is not None):
-        raise UsageError("--cni starts a lab of its own", "Leave --lab and --context out.")
+    own = {"cni": arguments.cni, "ipvs_scheduler": arguments.ipvs_scheduler}
+    own = {name: value for name, value in own.items() if value}
+    if own and (arguments.context or arguments.lab is not None):
+        option = "--cni" if arguments.cni else "--ipvs-scheduler"
+        raise UsageError(f"{option} starts a lab of its own", "Leave --lab and --context out.")
     files = [(path, path and path.parent) for path in (arguments.json, arguments.junit, arguments.html)]
     for path, folder in files:
         if path and not folder.is_dir():
             raise UsageError(f"there is no folder {folder} for {path.name}", f"Make it: mkdir -p {folder}")
     settings = {"namespace": arguments.namespace, "image": arguments.image}
     with contextlib.ExitStack() as stack:
-        if arguments.cni:
-            cluster = connect(lab=stack.enter_context(Lab(cni=arguments.cni)), quiet=True, **settings)
+        if own:
+            # On a kernel that can do the mode: for ipvs that may be another one than a lab has otherwise.
+            lab = stack.enter_context(Lab(**own, proxy_mode=arguments.mode or "iptables"))
+            cluster = connect(lab=lab, quiet=True, **settings)
         elif arguments.lab is not None:
             cluster = connect(lab=arguments.lab or {}, quiet=True, **settings)
         else:
