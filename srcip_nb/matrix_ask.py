@@ -31,7 +31,7 @@ from srcip_nb.traffic import LOG_WITHIN, LOOK_BACK
 
 REQUESTS = 8
 REQUESTS_UNANSWERED = 2
-ROUNDS = 4
+ROUNDS = 10
 """How often an incomplete case is asked again: of two endpoints, 40 requests miss one 1 time in 10**11."""
 
 PAUSE = 1.1
@@ -62,8 +62,14 @@ class Patience(NamedTuple):
 
 
 USUAL = Patience(32, 2.0, 2.0, 1.0)
+REAL = Patience(32, 5.0, 5.0, 1.0)
+"""For a real cluster: its network may lose a packet, and the first two SYNs are sent again after 1 and 3 seconds."""
+
 SLOW = Patience(4, 10.0, 3.0, 2.0)
 """For User Mode Linux: one CPU, on which a dozen clients, the servers and all nodes take turns."""
+
+CONCURRENCY_IN_POD = 8
+"""Of a real cluster: there each request is a process of its own, on a node that has other work."""
 
 
 @dataclass
@@ -84,7 +90,7 @@ class Run:
     ) -> None:
         self._servers = servers
         self._own = own
-        self._patience = SLOW if own.lab and own.lab.info()["runs_on"] == "uml" else USUAL
+        self._patience = REAL if own.lab is None else SLOW if own.lab.info()["runs_on"] == "uml" else USUAL
         self._place = place
         self._progress = progress
         self._id = secrets.token_hex(4)
@@ -152,8 +158,10 @@ class Run:
 
     def _send(self, way: tuple[str, float], batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
         host, timeout = way
-        client = Client(self._own, host, "client", "")
-        return list(client.send(batch, concurrency=self._patience.concurrency, timeout=timeout))
+        is_pod = self._own.lab is None and "/" in host
+        client = Client(self._own, host, "pod" if is_pod else "client", "", host if is_pod else "")
+        concurrency = CONCURRENCY_IN_POD if is_pod else self._patience.concurrency
+        return list(client.send(batch, concurrency=concurrency, timeout=timeout))
 
     def _logged(self, wanted: set[int]) -> dict[int, tuple[str, str]]:
         """Request -> (pod, source) of what the servers' logs hold by now, awaited for a while."""

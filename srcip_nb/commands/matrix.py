@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srcip_nb.commands.status import DOES_NOT_HOLD, HOLDS
-from srcip_nb.errors import UsageError
+from srcip_nb.errors import SrcipError, UsageError
+
+if TYPE_CHECKING:
+    from srcip_nb.cluster import Cluster
 
 
 def add_to(commands: Any) -> None:
@@ -32,32 +39,26 @@ def add_to(commands: Any) -> None:
 
 
 def _matrix(arguments: argparse.Namespace) -> int:
-    from srcip_nb import connect, report
+    from srcip_nb import report
     from srcip_nb.judge import AS_EXPECTED, DIFFERS
-    from srcip_nb.lab import Lab
-    from srcip_nb.matrix import matrix
 
-    own = {"cni": arguments.cni, "ipvs_scheduler": arguments.ipvs_scheduler}
-    own = {name: value for name, value in own.items() if value}
-    if own and (arguments.context or arguments.lab is not None):
+    if _own_lab(arguments) and (arguments.context or arguments.lab is not None):
         option = "--cni" if arguments.cni else "--ipvs-scheduler"
         raise UsageError(f"{option} starts a lab of its own", "Leave --lab and --context out.")
     files = [(path, path and path.parent) for path in (arguments.json, arguments.junit, arguments.html)]
     for path, folder in files:
         if path and not folder.is_dir():
             raise UsageError(f"there is no folder {folder} for {path.name}", f"Make it: mkdir -p {folder}")
-    settings = {"namespace": arguments.namespace, "image": arguments.image}
-    with contextlib.ExitStack() as stack:
-        if own:
-            # On a kernel that can do the mode: for ipvs that may be another one than a lab has otherwise.
-            lab = stack.enter_context(Lab(**own, proxy_mode=arguments.mode or "iptables"))
-            cluster = connect(lab=lab, quiet=True, **settings)
-        elif arguments.lab is not None:
-            cluster = connect(lab=arguments.lab or {}, quiet=True, **settings)
-        else:
-            cluster = connect(arguments.context, quiet=True, **settings)
-        with contextlib.redirect_stdout(sys.stderr):  # progress is no result
-            frame = matrix(cluster, mode=arguments.mode)
+    world: dict[str, Any] = {"name": "", "kubernetes": "", "mode": arguments.mode or "", "cni": "", "owners": {}}
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_ended_as_interrupted())
+            frame = _asked(arguments, stack, world)
+    except UsageError:
+        raise
+    except SrcipError as error:
+        _write_unfinished(arguments, world, error.cause)
+        raise SrcipError(f"not finished: {error.cause}", error.remedy) from error
     for path, write in (
         (arguments.json, report.json_text),
         (arguments.junit, report.junit),
@@ -68,3 +69,62 @@ def _matrix(arguments: argparse.Namespace) -> int:
     print(report.text(frame), end="")
     verdicts = set(frame["verdict"])
     return HOLDS if AS_EXPECTED in verdicts and DIFFERS not in verdicts else DOES_NOT_HOLD
+
+
+def _asked(arguments: argparse.Namespace, stack: contextlib.ExitStack, world: dict[str, Any]) -> Any:
+    from srcip_nb.matrix import matrix
+
+    cluster = _cluster(arguments, stack)
+    world.update(name=str(cluster.world), kubernetes=cluster.version)
+    with contextlib.redirect_stdout(sys.stderr):  # progress is no result
+        return matrix(cluster, mode=arguments.mode)
+
+
+def _own_lab(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that ask for a lab of its own."""
+    asked = {"cni": arguments.cni, "ipvs_scheduler": arguments.ipvs_scheduler}
+    return {name: value for name, value in asked.items() if value}
+
+
+def _cluster(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Cluster:
+    from srcip_nb import connect
+    from srcip_nb.lab import Lab
+
+    settings = {"namespace": arguments.namespace, "image": arguments.image}
+    own = _own_lab(arguments)
+    is_any_lab = not (arguments.lab or arguments.context or os.environ.get("SRCIP_CONTEXT"))
+    if own or (is_any_lab and arguments.mode == "ipvs"):
+        # On a kernel that can do the mode: for ipvs that may be another one than a lab has otherwise.
+        lab = stack.enter_context(Lab(**own, proxy_mode=arguments.mode or "iptables"))
+        return connect(lab=lab, quiet=True, **settings)
+    if arguments.lab is not None:
+        return connect(lab=arguments.lab or {}, quiet=True, **settings)
+    return connect(arguments.context, quiet=True, **settings)
+
+
+@contextlib.contextmanager
+def _ended_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that what was made is taken away."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write_unfinished(arguments: argparse.Namespace, world: dict[str, Any], cause: str) -> None:
+    from srcip_nb import report
+    from srcip_nb.results import unfinished_junit, unfinished_matrix
+
+    texts = {
+        arguments.json: json.dumps(unfinished_matrix(world, cause), indent=1, ensure_ascii=False) + "\n",
+        arguments.junit: unfinished_junit("srcip_nb matrix", cause),
+        arguments.html: report.unfinished_html("The matrix did not finish", cause),
+    }
+    for path, text in texts.items():
+        if path:
+            path.write_text(text, encoding="utf-8")
