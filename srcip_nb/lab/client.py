@@ -88,7 +88,7 @@ class LabClient:
         """
         if mode is None:
             return self._json("GET", "/lab/v1/proxy-mode")["mode"]
-        return self._json("POST", "/lab/v1/proxy-mode", {"mode": mode})["mode"]
+        return self._json("POST", "/lab/v1/proxy-mode", {"mode": mode}, timeout=90)["mode"]
 
     def exec(self, host: str, argv: Sequence[str], stdin: str | None = None, timeout: float = 60) -> Completed:
         """Run a command of the machine in a host or pod and wait for its end.

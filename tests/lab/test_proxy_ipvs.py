@@ -165,7 +165,7 @@ PROC = """\
 IP Virtual Server version 1.2.1 (size=4096)
 Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port Forward Weight ActiveConn InActConn
-TCP  0A01000A:0050 rr persistent 60 FFFFFFFF
+TCP  0A01000A:0050 rr  persistent 15000 FFFFFFFF
   -> 0A000502:0050      Masq    0      0          3
   -> 0A001E42:0050      Masq    1      0          0
 """
@@ -176,13 +176,13 @@ def test_busy_endpoints_are_those_with_connections_of_either_kind():
 
 
 def test_the_kernels_own_table_gives_the_same_texts_as_ipvsadm():
-    assert list(ipvs_sockopt.saved(PROC)) == [
+    assert list(ipvs_sockopt.saved(PROC, 250)) == [
         f"-A {NAME} -s rr -p 60",
         f"-a {NAME} -r 10.0.5.2:80 -m -w 0",
         f"-a {NAME} -r 10.0.30.66:80 -m -w 1",
     ]
     words = [line.split() for line in LN.splitlines()[3:]]
-    assert [line.split() for line in ipvs_sockopt.listed(PROC)] == words
+    assert [line.split() for line in ipvs_sockopt.listed(PROC, 250)] == words
 
 
 def test_lines_become_the_kernels_structures():

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 TABLE = "/proc/net/ip_vs"
+_TRIAL = "-t 127.255.255.254:1"
 
 # linux/ip_vs.h: IP_VS_BASE_CTL and the commands after it.
 _BASE = 64 + 1024 + 64
@@ -30,7 +31,7 @@ _WHOLE_ADDRESS = 0xFFFFFFFF
 _PROTOCOLS = {"-t": socket.IPPROTO_TCP, "-u": socket.IPPROTO_UDP, "--sctp-service": 132}
 _OPTIONS = {"TCP": "-t", "UDP": "-u", "SCTP": "--sctp-service"}
 
-_SERVER = re.compile(r"(TCP|UDP|SCTP)\s+([0-9A-F]{8}):([0-9A-F]{4}) (\S+)(?: ops)?(?: persistent (\d+) [0-9A-F]{8})?")
+_SERVER = re.compile(r"(TCP|UDP|SCTP)\s+([0-9A-F]{8}):([0-9A-F]{4}) (\S+)(?: +ops)?(?: +persistent (\d+) [0-9A-F]{8})?")
 _ENDPOINT = re.compile(r"->\s+([0-9A-F]{8}):([0-9A-F]{4})\s+(\S+)\s+(\d+)\s+(\d+)\s+(\d+)")
 
 
@@ -75,27 +76,54 @@ def _plain(host: str, port: str) -> str:
     return f"{socket.inet_ntoa(bytes.fromhex(host))}:{int(port, 16)}"
 
 
-def saved(table: str) -> Iterator[str]:
-    """The lines of `ipvsadm -Sn`, from the text of /proc/net/ip_vs."""
+def saved(table: str, ticks: int) -> Iterator[str]:
+    """The lines of `ipvsadm -Sn`, from the text of /proc/net/ip_vs, in which a second is so many ticks."""
     name = ""
     for line in table.splitlines():
         if match := _SERVER.match(line):
             protocol, host, port, scheduler, persistent = match.groups()
             name = f"{_OPTIONS[protocol]} {_plain(host, port)}"
-            yield f"-A {name} -s {scheduler}" + (f" -p {persistent}" if persistent else "")
+            yield f"-A {name} -s {scheduler}" + (f" -p {int(persistent) // ticks}" if persistent else "")
         elif match := _ENDPOINT.search(line):
             yield f"-a {name} -r {_plain(match[1], match[2])} -m -w {match[4]}"
 
 
-def listed(table: str) -> Iterator[str]:
-    """The lines of `ipvsadm -Ln` under its heading, from the text of /proc/net/ip_vs."""
+def listed(table: str, ticks: int) -> Iterator[str]:
+    """The lines of `ipvsadm -Ln` under its heading, from the same."""
     for line in table.splitlines():
         if match := _SERVER.match(line):
             protocol, host, port, scheduler, persistent = match.groups()
-            yield f"{protocol}  {_plain(host, port)} {scheduler}" + (f" persistent {persistent}" if persistent else "")
+            lasts = f" persistent {int(persistent) // ticks}" if persistent else ""
+            yield f"{protocol}  {_plain(host, port)} {scheduler}{lasts}"
         elif match := _ENDPOINT.search(line):
             host, port, forward, weight, active, inactive = match.groups()
             yield f"  -> {_plain(host, port):<26} {forward:<7} {weight:<6} {active:<10} {inactive}"
+
+
+def ticks_of(table: str) -> int:
+    """How many ticks of the kernel a second has; 1 where the table has nothing that lasts.
+
+    The kernel writes its own ticks there and tells nobody how long one is: so a virtual server that lasts a second is
+    made, read and deleted.
+    """
+    schedulers = [match[4] for line in table.splitlines() if (match := _SERVER.match(line)) and match[5]]
+    if not schedulers:
+        return 1
+    restore([f"-A {_TRIAL} -s {schedulers[0]} -p 1"])
+    try:
+        name, ticks = "", 1
+        for line in _read().splitlines():
+            if match := _SERVER.match(line):
+                name = f"{_OPTIONS[match[1]]} {_plain(match[2], match[3])}"
+                ticks = int(match[5] or 1) if name == _TRIAL else ticks
+        return ticks
+    finally:
+        restore([f"-D {_TRIAL}"])
+
+
+def _read() -> str:
+    with open(TABLE) as file:
+        return file.read()
 
 
 def restore(lines: Iterable[str]) -> None:
@@ -128,9 +156,9 @@ def main(words: list[str]) -> int:
         elif words == ["--clear"]:
             clear()
         elif words in (["-Sn"], ["-Ln"]):
-            with open(TABLE) as file:
-                write = saved if words == ["-Sn"] else listed
-                print(*write(file.read()), sep="\n")
+            table = _read()
+            write = saved if words == ["-Sn"] else listed
+            print(*write(table, ticks_of(table)), sep="\n")
         else:
             raise ValueError(f"not a call that is known: {' '.join(words)}")
     except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ TRIALS = {
         "nft delete table ip trial; exit $done"
     ),
     # What is cleared is the agent's own namespace, which has none: to be allowed to is what is tried.
-    "ipvs": f"{{ ipvsadm -Sn || {_SOCKOPT} --clear; }} && ipset list -n",
+    "ipvs": f"{{ ipvsadm -Sn || {_SOCKOPT} --clear 2>/dev/null; }} && ipset list -n",
 }
 
 
