@@ -24,7 +24,8 @@ from srcip_nb.lab.topology import topology, topology_text
 from tests.conftest import kubectl, why_no_mode
 from tests.lab.proxy_objects import endpoint, endpoint_slice, service
 
-pytestmark = pytest.mark.lab
+# A User Mode Linux on a busy machine takes its time.
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 NODES = ["master01", "worker01", "worker02"]
 PATIENCE = {"timeout": 10, "concurrency": 4, "progress": False}
