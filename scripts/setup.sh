@@ -75,6 +75,18 @@ browser() {
     say "There is no Chromium here, so the tests in a browser will be skipped. Try: sudo apt-get install chromium"
 }
 
+# Mode ipvs, on a kernel that has ip_vs: few machines' own has. Without, its tests are skipped, and the rest goes on.
+mode_ipvs() {
+    missing=
+    for pair in ipvsadm:ipvsadm ipset:ipset linux.uml:user-mode-linux; do
+        command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+    done
+    [ -n "$missing" ] || return 0
+    # shellcheck disable=SC2086
+    if can_install && say "Installing system packages:$missing" && install_quietly $missing; then return 0; fi
+    say "The tests of kube-proxy's mode ipvs will be skipped. Try: sudo apt-get install$missing"
+}
+
 # A virtual environment, also where Debian's python3 comes without its venv module.
 virtual_environment() {
     [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1 || return 0
@@ -121,7 +133,10 @@ python_packages() {
 }
 
 system_packages
-[ "$wanted" = run ] || browser
+if [ "$wanted" != run ]; then
+    browser
+    mode_ipvs
+fi
 if ! is_installed; then
     virtual_environment
     python_packages

@@ -14,6 +14,7 @@ from srcip_nb.text import t
 
 YES, NO = "yes", "no"
 SAME, ANOTHER = "the same", "another"
+DROPPED, KEPT, LOST = "dropped", "answered, kept", "answered, lost"
 
 
 def marked(walk: pd.DataFrame, question: str | None = None) -> Check | Sentence:
@@ -44,6 +45,25 @@ def _marked(walk: pd.DataFrame, is_expected: bool, question: str | None) -> Chec
     says = t("check.marked" if is_expected else "check.not_marked")
     holds = bool(seen) and is_marked is is_expected
     return conclude(says, holds, ", ".join(seen), t("hint.chains"), question, [YES if is_marked else NO])
+
+
+def lost_without_a_word(seen: pd.DataFrame, question: str | None = None) -> Check | Sentence:
+    """Under Local in mode ipvs a node with a pod keeps the client's address, and one without a pod answers without it.
+
+    Args:
+        seen: from ``ipvs.local_in_mode_ipvs``.
+        question: a prediction among dropped, "answered, kept", "answered, lost".
+    """
+    if NOT_HERE in seen.attrs:
+        return Sentence(seen.attrs[NOT_HERE])
+    without, having = seen[seen["pods"] == 0], seen[seen["pods"] > 0]
+    is_answered = bool((without["answered"] > 0).all())
+    is_lost = is_answered and not without["kept"].any()
+    holds = is_lost and not without.empty and bool(having["kept"].all())
+    outcome = DROPPED if not is_answered else LOST if is_lost else KEPT
+    pairs = zip(seen["node"].astype(str), seen["source_ip"].astype(str), strict=True)
+    logged = ", ".join(f"{node}: {source or '-'}" for node, source in pairs)
+    return conclude(t("check.lost_without_a_word"), holds, logged, t("hint.lost_without_a_word"), question, [outcome])
 
 
 def mark_stays_on_its_node(walk: pd.DataFrame, question: str | None = None) -> Check | Sentence:

@@ -88,6 +88,8 @@ FEATURES = (
 
 # Beside what a lab cannot do without: program -> (Debian package, what for).
 USEFUL = {
+    "ipvsadm": ("ipvsadm", "kube-proxy's mode ipvs"),
+    "ipset": ("ipset", "kube-proxy's mode ipvs"),
     "curl": ("curl", "requests by hand, from any host or pod"),
     "envsubst": ("gettext-base", "variables in a pod's nginx configuration"),
     "nft": ("nftables", "looking at rules as nftables"),

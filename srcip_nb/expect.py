@@ -11,24 +11,73 @@ what kube-proxy does; ``OVERRIDES`` names what differs from the table, and ``exp
                 or the node that is asked: NodePort     way to the endpoint: which of the node's addresses SNAT takes
 
 TABLE is that of kubernetes v1.36.2 pkg/proxy/iptables/proxier_test.go, TestInternalExternalMasquerade (30 cells; the
-nftables proxier has the same test). It holds in modes iptables and nftables. Nothing here looks at a cluster.
+nftables proxier has the same test). It holds in modes iptables and nftables; what mode ipvs does instead is told by
+``expect_ipvs``. ``expect_model`` has the words of questions and answers. Nothing here looks at a cluster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import NamedTuple
 
+from srcip_nb import expect_ipvs
 from srcip_nb.errors import UsageError
+from srcip_nb.expect_ipvs import IPVS
+from srcip_nb.expect_model import (
+    ANSWERED,
+    CLUSTER_IP,
+    DROPPED,
+    EXTERNAL,
+    LOAD_BALANCER,
+    LOCALHOST,
+    MODES,
+    NOBODY,
+    NODE,
+    NODE_PORT,
+    POD,
+    READY,
+    REFUSED,
+    TERMINATING,
+    UNIT_TEST,
+    UNREACHABLE,
+    UNUSABLE,
+    Case,
+    Endpoint,
+    Expectation,
+    Override,
+    Source,
+    World,
+)
 
-POD, NODE, LOCALHOST, EXTERNAL = "pod", "node", "localhost", "external"
-CLUSTER_IP, NODE_PORT, LOAD_BALANCER = "ClusterIP", "NodePort", "LoadBalancer"
-READY, TERMINATING, UNUSABLE = "ready", "terminating", "unusable"
-ANSWERED, REFUSED, DROPPED, UNREACHABLE = "answered", "refused", "dropped", "unreachable"
-MODES = ("iptables", "nftables")
-NOBODY = "nobody"
-UNIT_TEST = "kubernetes v1.36.2 TestInternalExternalMasquerade"
+__all__ = [
+    "ANSWERED",
+    "CLUSTER_IP",
+    "DROPPED",
+    "EXTERNAL",
+    "LOAD_BALANCER",
+    "LOCALHOST",
+    "MODES",
+    "NOBODY",
+    "NODE",
+    "NODE_PORT",
+    "OVERRIDES",
+    "POD",
+    "READY",
+    "REFUSED",
+    "TABLE",
+    "TERMINATING",
+    "UNIT_TEST",
+    "UNREACHABLE",
+    "UNUSABLE",
+    "Case",
+    "Endpoint",
+    "Expectation",
+    "Override",
+    "Row",
+    "Source",
+    "World",
+    "expect",
+]
 
 
 class Row(NamedTuple):
@@ -60,14 +109,6 @@ TABLE = (
 _ROWS = {(row.client, row.destination): row for row in TABLE}
 
 
-class Override(NamedTuple):
-    """What differs from the table: when, what then, and where that is known from."""
-
-    when: str
-    then: str
-    source: str
-
-
 _LIVE = "observed on Kubernetes v1.36.2"
 OVERRIDES = {
     "no endpoint": Override(
@@ -85,9 +126,10 @@ OVERRIDES = {
         "a pod is sent to itself", "SNAT, under Local too", "TestClusterIPGeneral; kubernetes/kubernetes#98069"
     ),
     "hairpin elsewhere": Override(
-        "mode nftables, a pod is sent to itself by another node's rules, where the source is kept",
-        "not masqueraded, for a node's set hairpin-connections holds its own pods alone: the request times out",
-        "kubernetes v1.36.2 pkg/proxy/nftables, its rules on three nodes; tried on a real kernel",
+        "mode nftables or ipvs, a pod is sent to itself by another node's rules, where the source is kept",
+        "not masqueraded, for a node's set hairpin-connections (KUBE-LOOP-BACK) holds its own pods alone: the request "
+        "times out",
+        "kubernetes v1.36.2 pkg/proxy/nftables and ipvs, their rules on three nodes; tried on a real kernel",
     ),
     "masquerade all": Override("--masquerade-all, pod -> ClusterIP", "SNAT", UNIT_TEST),
     "no detector": Override(
@@ -95,7 +137,7 @@ OVERRIDES = {
         "node and external -> ClusterIP kept; pod -> NodePort and LoadBalancer under Local: local",
         UNIT_TEST,
     ),
-    "no localhost": Override("127.0.0.1 -> NodePort in mode nftables", "refused: nothing listens there", _LIVE),
+    "no localhost": Override("127.0.0.1 -> NodePort in mode nftables or ipvs", "refused: nothing listens there", _LIVE),
     "no rule on the way out": Override(
         "mode iptables, node -> LoadBalancer, no endpoint: KUBE-EXTERNAL-SERVICES is not asked in OUTPUT",
         "the packet leaves for the LAN, where nobody has the address: unreachable",
@@ -118,6 +160,7 @@ OVERRIDES = {
         "the pod's own) does not come back by that node, so it is not translated back, and the request times out",
         "tried on a real kernel",
     ),
+    **expect_ipvs.OVERRIDES,
 }
 
 MASQUERADES = {"calico": True, "flannel": True, "ptp": False}
@@ -126,105 +169,6 @@ MASQUERADES = {"calico": True, "flannel": True, "ptp": False}
 # Which address MASQUERADE takes: one of the device by which the packet leaves, else the node's own.
 SNAT_TO_OWN_POD = {"calico": "node", "flannel": "gateway", "ptp": "gateway"}
 SNAT_TO_OTHER_NODE = dict.fromkeys(MASQUERADES, "tunnel")
-
-
-class Endpoint(NamedTuple):
-    """A pod behind a Service; its state is ready, terminating (and still serving) or unusable."""
-
-    pod: str
-    node: str
-    state: str = READY
-
-
-@dataclass(frozen=True)
-class Case:
-    """One question: this client asks this destination.
-
-    Attributes:
-        client: pod, node (a host-network pod is one), localhost or external.
-        destination: ClusterIP, NodePort or LoadBalancer (an externalIP is one).
-        endpoints: of the Service.
-        external: its externalTrafficPolicy.
-        internal: its internalTrafficPolicy.
-        node: where the client is; "" for external.
-        pod: the client's own name if it is a pod, for hairpins.
-        at: the node whose port is asked, or to which the network leads an external client's packets; "" for the
-            client's own node, and for an external client where that is not known; ``NOBODY``: to no node.
-    """
-
-    client: str
-    destination: str
-    endpoints: tuple[Endpoint, ...]
-    external: str = "Cluster"
-    internal: str = "Cluster"
-    node: str = ""
-    pod: str = ""
-    at: str = ""
-
-
-@dataclass(frozen=True)
-class World:
-    """What the answer depends on beside the Service.
-
-    Attributes:
-        mode: kube-proxy's mode.
-        cni: the pod network, "" if not known.
-        has_detector: kube-proxy knows the pods' addresses (--cluster-cidr).
-        masquerade_all: --masquerade-all.
-    """
-
-    mode: str = "iptables"
-    cni: str = ""
-    has_detector: bool = True
-    masquerade_all: bool = False
-
-
-class Source(NamedTuple):
-    """Whose address an endpoint sees.
-
-    Attributes:
-        owner: "client", or the name of a node; "" for some node.
-        kind: for a node: "node" (its own address), "gateway" or "tunnel" (of its pod network), "any" of these.
-    """
-
-    owner: str
-    kind: str = ""
-
-    def __str__(self) -> str:
-        if self.owner == "client":
-            return "the client's own"
-        kind = {"node": "own address", "any": "addresses"}.get(self.kind, self.kind)
-        return f"{self.owner or 'a node'}'s {kind}"
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """What should happen.
-
-    Attributes:
-        outcome: answered, refused, dropped or unreachable.
-        sources: endpoint -> whose address it sees; exactly these answer.
-        lost: endpoints whose answers do not find back, so that some requests time out.
-        reason: a sentence.
-        source: where the rule is known from.
-        is_some: not all of ``sources`` answer but some: to which node the packets come is not known.
-        may_be_silent: a refusal may look like a timeout every time: towards an address that is not the node's own the
-            kernel first sends a redirect, which counts against its limit of ICMP messages.
-    """
-
-    outcome: str
-    sources: Mapping[str, Source] = field(default_factory=dict)
-    lost: tuple[str, ...] = ()
-    reason: str = ""
-    source: str = UNIT_TEST
-    is_some: bool = False
-    may_be_silent: bool = False
-
-    @property
-    def kept(self) -> bool | None:
-        """Whether every endpoint sees the client's own address; None where nobody answers, or only some do."""
-        kinds = {source.owner == "client" for source in self.sources.values()}
-        return kinds.pop() if len(kinds) == 1 else None
 
 
 def expect(case: Case, world: World) -> Expectation:
@@ -238,7 +182,7 @@ def expect(case: Case, world: World) -> Expectation:
     if (case.client, case.destination) not in _ROWS:
         raise UsageError(f"the table has no row {case.client} -> {case.destination}")
     usable = _usable(case.endpoints)
-    if case.client == LOCALHOST and world.mode == "nftables":
+    if case.client == LOCALHOST and world.mode != "iptables":
         return _by("no localhost", REFUSED)
     if case.client == EXTERNAL and case.at == NOBODY:
         return _by("not announced", UNREACHABLE)
@@ -246,7 +190,8 @@ def expect(case: Case, world: World) -> Expectation:
         is_by_own_rules = case.client == NODE and case.destination == LOAD_BALANCER
         if is_by_own_rules and world.mode == "iptables":
             return _by("no rule on the way out", UNREACHABLE)
-        is_led = case.client == EXTERNAL and case.destination != NODE_PORT
+        # In mode ipvs the address is the node's own, on kube-ipvs0.
+        is_led = case.client == EXTERNAL and case.destination != NODE_PORT and world.mode != IPVS
         return _by("no endpoint", REFUSED, may_be_silent=is_led)
     return _through(_Decider.of(case, world), case, world)
 
@@ -293,6 +238,8 @@ def cell_of(client: str, destination: str, external: str, internal: str, world: 
     Returns:
         whether only local endpoints may be chosen, and whether the source is kept.
     """
+    if world.mode == IPVS:
+        return expect_ipvs.cell_of(client, destination, external, internal, world)
     row = _ROWS[client, destination]
     column = row.default
     if destination == CLUSTER_IP:
@@ -313,36 +260,76 @@ def cell_of(client: str, destination: str, external: str, internal: str, world: 
 
 def _through(decider: _Decider, case: Case, world: World) -> Expectation:
     is_local, is_kept = cell_of(decider.client, case.destination, case.external, case.internal, world)
-    chosen = _usable(case.endpoints)
-    if is_local:  # each node chooses of its own: one may have a ready endpoint, another only one that terminates
-        nodes = [decider.node] if decider.node else sorted({endpoint.node for endpoint in case.endpoints})
-        within = [tuple(endpoint for endpoint in case.endpoints if endpoint.node == node) for node in nodes]
-        chosen = tuple(endpoint for endpoints in within for endpoint in _usable(endpoints))
+    chosen, falls_back = _chosen(decider, case, world) if is_local else (_usable(case.endpoints), False)
     if not chosen:
-        return _by("no local endpoint", DROPPED)
+        return _by("internal only", REFUSED) if world.mode == IPVS else _by("no local endpoint", DROPPED)
     sources: dict[str, Source] = {}
     lost: list[str] = []
     for endpoint in chosen:
-        if not is_kept or _is_hairpin(decider, case, endpoint, world):
-            sources[endpoint.pod] = _masqueraded(decider.node, endpoint, world)
-        elif decider.override == "seen as a pod" and endpoint.node != decider.node:
+        source = _source(decider, case, endpoint, world, is_kept)
+        if source is None:
             lost.append(endpoint.pod)
         else:
-            sources[endpoint.pod] = decider.comes_with
-    return Expectation(
-        ANSWERED if sources else DROPPED,
-        sources,
-        tuple(lost),
-        _reason(decider, case, world, is_local, is_kept, chosen),
-        OVERRIDES[decider.override].source if decider.override else UNIT_TEST,
-        is_some=is_local and not decider.node,
+            sources[endpoint.pod] = source
+    said = Expectation(ANSWERED if sources else DROPPED, sources, tuple(lost), is_some=is_local and not decider.node)
+    known = _known(decider, case, world, falls_back, said)
+    return replace(
+        said,
+        reason=_reason(decider, case, world, is_local and not falls_back, is_kept, chosen, known),
+        source=OVERRIDES[known[-1]].source if known else UNIT_TEST,
     )
+
+
+def _chosen(decider: _Decider, case: Case, world: World) -> tuple[tuple[Endpoint, ...], bool]:
+    """The endpoints where the cell says local, and whether they are all nodes' for want of local ones (mode ipvs)."""
+    if world.mode == IPVS and not decider.node:
+        raise UsageError(
+            "under policy Local mode ipvs answers otherwise on each node, and which one it is is not known"
+        )
+    # Each node chooses of its own: one may have a ready endpoint, another only one that terminates.
+    nodes = [decider.node] if decider.node else sorted({endpoint.node for endpoint in case.endpoints})
+    within = [tuple(endpoint for endpoint in case.endpoints if endpoint.node == node) for node in nodes]
+    chosen = tuple(endpoint for endpoints in within for endpoint in _usable(endpoints))
+    if not chosen and world.mode == IPVS and expect_ipvs.may_fall_back(case):
+        return _usable(case.endpoints), True
+    return chosen, False
+
+
+def _source(decider: _Decider, case: Case, endpoint: Endpoint, world: World, is_kept: bool) -> Source | None:
+    """Whose address an endpoint sees; None if its answer does not find back."""
+    if not is_kept or _is_hairpin(decider, case, endpoint, world):
+        return _masqueraded(decider.node, endpoint, world)
+    if endpoint.node == decider.node:
+        return decider.comes_with
+    if decider.override == "seen as a pod":
+        return None
+    if world.mode == IPVS:
+        return expect_ipvs.kept_towards_another_node(decider.client, case, decider.node, decider.comes_with, world)
+    return decider.comes_with
+
+
+def _known(decider: _Decider, case: Case, world: World, falls_back: bool, said: Expectation) -> tuple[str, ...]:
+    """The overrides that make this case what it is, the weightiest last."""
+    names = [decider.override] if decider.override else []
+    if world.mode != IPVS:
+        return tuple(names)
+    is_local, is_kept = cell_of(decider.client, case.destination, case.external, case.internal, world)
+    if decider.client == NODE and case.destination != NODE_PORT:
+        names.append("from the address itself")
+    if falls_back:
+        names.append("local, but none here")
+    elif is_local and case.destination != CLUSTER_IP:
+        names.append("local for everyone")
+    if is_kept and decider.client != POD:
+        names += ["nobody masks"] if said.lost else []
+        names += ["masked by the pod network"] if any(it.kind == "tunnel" for it in said.sources.values()) else []
+    return tuple(names)
 
 
 def _is_hairpin(decider: _Decider, case: Case, endpoint: Endpoint, world: World) -> bool:
     """Whether the rules see that a pod is sent to itself."""
     is_itself = case.client == decider.client == POD and endpoint.pod == case.pod
-    return is_itself and (world.mode != "nftables" or endpoint.node == decider.node)
+    return is_itself and (world.mode == "iptables" or endpoint.node == decider.node)
 
 
 def _masqueraded(node: str, endpoint: Endpoint, world: World) -> Source:
@@ -354,7 +341,13 @@ def _masqueraded(node: str, endpoint: Endpoint, world: World) -> Source:
 
 
 def _reason(
-    decider: _Decider, case: Case, world: World, is_local: bool, is_kept: bool, chosen: tuple[Endpoint, ...]
+    decider: _Decider,
+    case: Case,
+    world: World,
+    is_local: bool,
+    is_kept: bool,
+    chosen: tuple[Endpoint, ...],
+    known: tuple[str, ...],
 ) -> str:
     who = f"to {decider.node or 'the node it comes to'}'s rules the client is {_NAMES[decider.client]}"
     reach = "only endpoints on this node may be chosen" if is_local else "any endpoint may be chosen"
@@ -366,10 +359,9 @@ def _reason(
     is_itself = case.client == decider.client == POD and case.pod in {endpoint.pod for endpoint in chosen}
     if is_itself and is_kept:
         is_seen = any(_is_hairpin(decider, case, endpoint, world) for endpoint in chosen)
-        known = OVERRIDES["hairpin" if is_seen else "hairpin elsewhere"]
-        words.append(f"a pod that is sent to itself: {known.then}")
-    if decider.override:
-        words.append(OVERRIDES[decider.override].then)
+        rule = OVERRIDES["hairpin" if is_seen else "hairpin elsewhere"]
+        words.append(f"a pod that is sent to itself: {rule.then}")
+    words += [OVERRIDES[name].then for name in known]
     return "; ".join(words)
 
 

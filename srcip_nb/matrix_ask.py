@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from srcip_nb.clients import Client
 from srcip_nb.cluster import Cluster
@@ -37,16 +37,39 @@ ROUNDS = 10
 PAUSE = 1.1
 """Seconds between two rounds; the kernel allows one more ICMP message a second to each peer (icmp_ratelimit)."""
 
-CONCURRENCY = 32
+
+class Patience(NamedTuple):
+    """How much is asked at once, and how long an answer may take.
+
+    Attributes:
+        concurrency: requests on their way at once, for each client.
+        timeout: seconds where an answer is expected.
+        timeout_lost: seconds where some answers are to be lost.
+        timeout_unanswered: seconds where none is expected: what is refused is refused at once, and what is answered
+            after all would be.
+    """
+
+    concurrency: int
+    timeout: float
+    timeout_lost: float
+    timeout_unanswered: float
+
+    def for_outcome(self, expected: Expectation) -> float:
+        """Seconds that a request may take."""
+        if expected.outcome != ANSWERED:
+            return self.timeout_unanswered
+        return self.timeout_lost if expected.lost else self.timeout
+
+
+USUAL = Patience(32, 2.0, 2.0, 1.0)
+REAL = Patience(32, 5.0, 5.0, 1.0)
+"""For a real cluster: its network may lose a packet, and the first two SYNs are sent again after 1 and 3 seconds."""
+
+SLOW = Patience(4, 10.0, 3.0, 2.0)
+"""For User Mode Linux: one CPU, on which a dozen clients, the servers and all nodes take turns."""
+
 CONCURRENCY_IN_POD = 8
-"""There each request is a process of its own, on a node that has other work."""
-
-TIMEOUT = 2.0  # seconds
-TIMEOUT_REAL = 5.0
-"""Seconds on a real cluster: its network may lose a packet, and the first two SYNs are sent again after 1 and 3."""
-
-TIMEOUT_UNANSWERED = 1.0
-"""Seconds where no answer is expected: what is refused is refused at once, and what is answered after all would be."""
+"""Of a real cluster: there each request is a process of its own, on a node that has other work."""
 
 
 @dataclass
@@ -67,6 +90,7 @@ class Run:
     ) -> None:
         self._servers = servers
         self._own = own
+        self._patience = REAL if own.lab is None else SLOW if own.lab.info()["runs_on"] == "uml" else USUAL
         self._place = place
         self._progress = progress
         self._id = secrets.token_hex(4)
@@ -115,9 +139,10 @@ class Run:
         owner: dict[int, Row] = {}
         batches: dict[tuple[str, float], list[dict[str, Any]]] = {}
         for row in rows:
-            is_answered = row.expected is not None and row.expected.outcome == ANSWERED
-            patience = TIMEOUT if self._own.lab is not None else TIMEOUT_REAL
-            count, timeout = (REQUESTS, patience) if is_answered else (REQUESTS_UNANSWERED, TIMEOUT_UNANSWERED)
+            if row.expected is None:
+                continue
+            count = REQUESTS if row.expected.outcome == ANSWERED else REQUESTS_UNANSWERED
+            timeout = self._patience.for_outcome(row.expected)
             batch = batches.setdefault((row.question.host, timeout), [])
             for _ in range(count):
                 url = f"http://{row.question.target}/?run={self._id}&request={self._sent}"
@@ -135,7 +160,7 @@ class Run:
         host, timeout = way
         is_pod = self._own.lab is None and "/" in host
         client = Client(self._own, host, "pod" if is_pod else "client", "", host if is_pod else "")
-        concurrency = CONCURRENCY_IN_POD if is_pod else CONCURRENCY
+        concurrency = CONCURRENCY_IN_POD if is_pod else self._patience.concurrency
         return list(client.send(batch, concurrency=concurrency, timeout=timeout))
 
     def _logged(self, wanted: set[int]) -> dict[int, tuple[str, str]]:

@@ -347,7 +347,8 @@ def case_of(name: str, service: Object, place: Place, client: str, destination: 
     spec = service["spec"]
     external = spec.get("externalTrafficPolicy") or "Cluster"
     internal = spec.get("internalTrafficPolicy") or "Cluster"
-    return Case(client, destination, endpoints_of(name, place), external, internal, at=at)
+    is_public = spec["type"] != "ClusterIP" or bool(spec.get("externalIPs"))
+    return Case(client, destination, endpoints_of(name, place), external, internal, at=at, is_public=is_public)
 
 
 def _led(name: str, service: Object, place: Place, outside: str) -> Iterator[Question]:

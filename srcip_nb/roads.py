@@ -165,6 +165,7 @@ def _case(
         node=node,
         pod=client if is_pod else "",
         at=at if road == NODE_PORT or kind == EXTERNAL else "",
+        is_public=spec["type"] != "ClusterIP" or bool(spec.get("externalIPs")),
     )
 
 

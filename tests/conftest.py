@@ -4,6 +4,7 @@ Tests marked ``cluster`` run against a real cluster: the current context of the 
 a namespace that is made for each and deleted again.
 """
 
+import asyncio
 import functools
 import os
 import secrets
@@ -39,6 +40,22 @@ def why_no_lab() -> str:
     from srcip_nb.lab.kernel import why_none_works
 
     return why_none_works()
+
+
+@functools.cache
+def why_no_mode(mode: str) -> str:
+    """Why no kernel here can do a proxy mode, found by trying; "" if one can."""
+    from srcip_nb.errors import LabError
+    from srcip_nb.lab.kernel import start_agent
+
+    async def trial() -> None:
+        await (await start_agent(proxy_mode=mode)).close()
+
+    try:
+        asyncio.run(trial())
+    except LabError as error:
+        return error.cause
+    return ""
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

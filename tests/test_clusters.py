@@ -190,7 +190,7 @@ def case(client: str, destination: str, external: str = "Cluster", **more) -> Ca
     [
         ("kubeadm-calico-vxlan", case(EXTERNAL, LOAD_BALANCER), ""),
         ("kubeadm-calico-bgp", case(POD, NODE_PORT, node=WORKER), ""),
-        ("kubeadm-calico-ipip", case(EXTERNAL, NODE_PORT), "no table for proxy mode ipvs"),
+        ("kubeadm-calico-ipip", case(EXTERNAL, NODE_PORT), ""),
         ("kubeadm-calico-ebpf", case(EXTERNAL, NODE_PORT), "calico-ebpf carries out Services"),
         ("kubeadm-calico-ebpf", case(EXTERNAL, NODE_PORT, "Local"), ""),
         ("cilium-native", case(EXTERNAL, LOAD_BALANCER, "Local"), ""),

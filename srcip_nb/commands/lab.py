@@ -22,6 +22,7 @@ def add_to(commands: Any) -> None:
     up.add_argument("--clients", type=int, default=1)
     up.add_argument("--cni", default="calico", metavar="C")
     up.add_argument("--proxy-mode", default="iptables", metavar="M")
+    up.add_argument("--ipvs-scheduler", default="rr", metavar="S", help="of mode ipvs: rr, lc or sh")
     up.add_argument("--kernel", default="auto", metavar="K")
     up.add_argument("--announce", default="l2", metavar="A", help="external addresses by l2 (ARP) or bgp (multipath)")
     up.add_argument("--port", type=int, default=0, help="port of the API on 127.0.0.1; any free one if left out")
@@ -44,7 +45,7 @@ def _lab_up(arguments: argparse.Namespace) -> int:
     from srcip_nb.lab.spec import LabSpec
     from srcip_nb.lab.state import find_lab
 
-    names = ("name", "workers", "clients", "cni", "proxy_mode", "kernel", "port", "announce")
+    names = ("name", "workers", "clients", "cni", "proxy_mode", "kernel", "port", "announce", "ipvs_scheduler")
     spec = LabSpec(**{name: getattr(arguments, name) for name in names})
     record = find_lab(spec.name)
     if record is None:

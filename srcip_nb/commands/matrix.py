@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ def add_to(commands: Any) -> None:
     )
     matrix.add_argument("--mode", metavar="M", help="kube-proxy's mode; a lab is switched to it meanwhile")
     matrix.add_argument("--cni", metavar="P", help="start a lab of its own with this pod network")
+    matrix.add_argument("--ipvs-scheduler", metavar="S", help="of mode ipvs, in a lab of its own: rr, lc or sh")
     matrix.add_argument("--json", type=Path, metavar="F")
     matrix.add_argument("--junit", type=Path, metavar="F")
     matrix.add_argument("--html", type=Path, metavar="F")
@@ -40,8 +42,9 @@ def _matrix(arguments: argparse.Namespace) -> int:
     from srcip_nb import report
     from srcip_nb.judge import AS_EXPECTED, DIFFERS
 
-    if arguments.cni and (arguments.context or arguments.lab is not None):
-        raise UsageError("--cni starts a lab of its own", "Leave --lab and --context out.")
+    if _own_lab(arguments) and (arguments.context or arguments.lab is not None):
+        option = "--cni" if arguments.cni else "--ipvs-scheduler"
+        raise UsageError(f"{option} starts a lab of its own", "Leave --lab and --context out.")
     files = [(path, path and path.parent) for path in (arguments.json, arguments.junit, arguments.html)]
     for path, folder in files:
         if path and not folder.is_dir():
@@ -77,13 +80,23 @@ def _asked(arguments: argparse.Namespace, stack: contextlib.ExitStack, world: di
         return matrix(cluster, mode=arguments.mode)
 
 
+def _own_lab(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that ask for a lab of its own."""
+    asked = {"cni": arguments.cni, "ipvs_scheduler": arguments.ipvs_scheduler}
+    return {name: value for name, value in asked.items() if value}
+
+
 def _cluster(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Cluster:
     from srcip_nb import connect
     from srcip_nb.lab import Lab
 
     settings = {"namespace": arguments.namespace, "image": arguments.image}
-    if arguments.cni:
-        return connect(lab=stack.enter_context(Lab(cni=arguments.cni)), quiet=True, **settings)
+    own = _own_lab(arguments)
+    is_any_lab = not (arguments.lab or arguments.context or os.environ.get("SRCIP_CONTEXT"))
+    if own or (is_any_lab and arguments.mode == "ipvs"):
+        # On a kernel that can do the mode: for ipvs that may be another one than a lab has otherwise.
+        lab = stack.enter_context(Lab(**own, proxy_mode=arguments.mode or "iptables"))
+        return connect(lab=lab, quiet=True, **settings)
     if arguments.lab is not None:
         return connect(lab=arguments.lab or {}, quiet=True, **settings)
     return connect(arguments.context, quiet=True, **settings)

@@ -61,7 +61,7 @@ class LabClient:
         return cls(name, path, cluster["server"], ca_pem, user["token"])
 
     def info(self) -> dict[str, Any]:
-        """Settings and state: name, workers, cni, proxyMode, kernel, agent and supervisor process."""
+        """Settings and state: name, workers, cni, proxy_mode, runs_on ("uml" …), kernel's own words, agent process."""
         return self._json("GET", "/lab/v1")
 
     def stats(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class LabClient:
         Every node gets the new rules before the old ones go, so requests go on meanwhile.
 
         Args:
-            mode: "iptables" or "nftables"; None only asks.
+            mode: "iptables", "nftables" or "ipvs"; None only asks.
 
         Returns:
             The mode that is in force on every node.
@@ -88,7 +88,7 @@ class LabClient:
         """
         if mode is None:
             return self._json("GET", "/lab/v1/proxy-mode")["mode"]
-        return self._json("POST", "/lab/v1/proxy-mode", {"mode": mode})["mode"]
+        return self._json("POST", "/lab/v1/proxy-mode", {"mode": mode}, timeout=90)["mode"]
 
     def exec(self, host: str, argv: Sequence[str], stdin: str | None = None, timeout: float = 60) -> Completed:
         """Run a command of the machine in a host or pod and wait for its end.

@@ -34,6 +34,9 @@ from srcip_nb.lab.streams import EXIT, RESIZE, SIGNAL, STDERR, STDIN, STDOUT
 from srcip_nb.lab.topology import Topology
 from srcip_nb.lab.tracing import Tracer
 
+CHANGE_OVER_WITHIN = 60.0
+"""Seconds for all nodes to take another proxy mode's rules; a User Mode Linux on a busy machine needs a good part."""
+
 NO_EXIT_CODE = 255  # the command did not come to an end of its own; ssh(1) tells it so
 
 
@@ -141,7 +144,7 @@ class Console:
         if asked != before:
             self.proxy.mode = asked
         try:
-            await self.proxy.wait_in_force(1)  # a change over begins at 0
+            await self.proxy.wait_in_force(1, CHANGE_OVER_WITHIN)  # a change over begins at 0
         except NotFinishedError as error:
             # A kernel or machine that cannot do it keeps what it had: the old rules are there until the new ones are.
             self.proxy.mode = before

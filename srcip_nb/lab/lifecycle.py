@@ -154,10 +154,11 @@ class Lab:
         workers: number of worker nodes, 1 to 50.
         clients: number of hosts outside the cluster.
         cni: the pod network, ``calico``, ``flannel`` or ``ptp``.
-        proxy_mode: kube-proxy's mode to begin with, ``iptables`` or ``nftables``.
+        proxy_mode: kube-proxy's mode to begin with, ``iptables``, ``nftables`` or ``ipvs``.
         name: how other commands call it; made up from the process number if left out.
         kernel: where the kernel comes from.
         announce: how external addresses are announced, ``l2`` or ``bgp``.
+        ipvs_scheduler: how mode ipvs shares connections out, ``rr``, ``lc`` or ``sh``.
 
     Attributes:
         client: hosts, commands and requests (``LabClient``), once the block is entered.
@@ -177,9 +178,12 @@ class Lab:
         name: str | None = None,
         kernel: str = "auto",
         announce: str = "l2",
+        ipvs_scheduler: str = "rr",
     ) -> None:
         name = name or f"p{os.getpid()}-{next(_count)}"
-        self.spec = LabSpec(name, workers, clients, cni, proxy_mode, kernel, announce=announce)
+        self.spec = LabSpec(
+            name, workers, clients, cni, proxy_mode, kernel, announce=announce, ipvs_scheduler=ipvs_scheduler
+        )
         self._record: LabRecord | None = None
         self._client: LabClient | None = None
 

@@ -58,10 +58,11 @@ async def serve(spec: LabSpec, agent: Agent) -> AsyncIterator[Served]:
     await _build_network(agent, hosts)
     store, podlogs, token = Store(), PodLogs(), secrets.token_urlsafe(32)
 
-    proxy = Proxy(store, agent, hosts, spec.proxy_mode)
+    proxy = Proxy(store, agent, hosts, spec.proxy_mode, ipvs_scheduler=spec.ipvs_scheduler)
 
     def info() -> dict[str, Any]:
-        return {**spec.to_dict(), "proxy_mode": proxy.mode, "kernel": agent.ready, "agentPid": agent.pid}
+        state = {"proxy_mode": proxy.mode, "kernel": agent.ready, "runs_on": agent.kernel, "agentPid": agent.pid}
+        return {**spec.to_dict(), **state}
 
     app = make_app(store, token, podlogs, runs=agent)
     Console(agent, store, hosts, proxy, info).add_routes(app)

@@ -11,6 +11,7 @@ from srcip_nb.errors import UsageError
 CNIS = ("calico", "flannel", "ptp")
 PROXY_MODES = ("iptables", "nftables", "ipvs")
 ANNOUNCE = ("l2", "bgp")
+IPVS_SCHEDULERS = ("rr", "lc", "sh")
 KERNELS = ("auto", "root", "userns", "uml")
 MAX_WORKERS = 50
 DEFAULT_NAME = "lab"
@@ -30,6 +31,8 @@ class LabSpec:
         proxy_mode: kube-proxy's mode, ``iptables``, ``nftables`` or ``ipvs``; a running lab can change it.
         kernel: where the lab's kernel comes from; ``auto`` takes the first that works here.
         port: TCP port of the API on 127.0.0.1, 0 for any free one.
+        ipvs_scheduler: how mode ipvs shares connections out: ``rr`` (in turn), ``lc`` (to who has the fewest) or ``sh``
+            (by the source address: a client stays with its endpoint).
         announce: how external addresses reach the nodes, ``l2`` (one node answers ARP) or ``bgp`` (the router shares
             connections out to all eligible nodes).
 
@@ -45,6 +48,7 @@ class LabSpec:
     kernel: str = "auto"
     port: int = 0
     announce: str = "l2"
+    ipvs_scheduler: str = "rr"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -56,6 +60,7 @@ class LabSpec:
         _check_range("port", self.port, 0, 65535)
         _check_choice("cni", self.cni, CNIS)
         _check_choice("proxy mode", self.proxy_mode, PROXY_MODES)
+        _check_choice("IPVS scheduler", self.ipvs_scheduler, IPVS_SCHEDULERS)
         _check_choice("kernel", self.kernel, KERNELS)
         _check_choice("announcement", self.announce, ANNOUNCE)
 

@@ -31,6 +31,10 @@ table ip {TABLE} {{
   }}
 }}
 """
+NO_MARKING = (
+    "Trace in a lab on kernel root or userns. Of mode ipvs a trace would show the rules around IPVS, not its choice, "
+    "which is no rule; `ipvsadm -Ln` and `ipvsadm -Lnc` on a node show servers and connections."
+)
 UNMARKING = f"add table ip {TABLE}\ndelete table ip {TABLE}\n"
 READ_IPTABLES = ["iptables-legacy-save"]
 READ_NFTABLES = ["nft", "-a", "-t", "list", "ruleset"]
@@ -73,7 +77,7 @@ class Tracer:
             for node in self._nodes:
                 await self._agent.call("trace_begin", host=node)
                 begun.append(node)
-                await self._run(node, ["nft", "-f", "-"], MARKING)
+                await self._mark(node)
             rules = await self._rules()
             result = await self._visit(host, url)
             is_unchanged = rules == await self._rules()
@@ -102,6 +106,12 @@ class Tracer:
                 for node, (ipt, nft), flow in zip(self._nodes, rules, flows, strict=True)
             },
         }
+
+    async def _mark(self, node: str) -> None:
+        try:
+            await self._run(node, ["nft", "-f", "-"], MARKING)
+        except LabError as error:
+            raise LabError(f"this kernel cannot mark packets for a trace: {error.cause}", NO_MARKING) from error
 
     async def _rules(self) -> list[tuple[str, str]]:
         asked = [self._run(node, argv) for node in self._nodes for argv in (READ_IPTABLES, READ_NFTABLES)]

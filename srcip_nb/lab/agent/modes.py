@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable
+from pathlib import Path
+
+_SOCKOPT = shlex.join([sys.executable, "-I", "-S", str(Path(__file__).with_name("ipvs_sockopt.py"))])
 
 # Mode -> a shell command that succeeds where the mode can work; run in the agent's own network namespace.
 TRIALS = {
@@ -12,7 +17,8 @@ TRIALS = {
         "nft 'add chain ip trial nat { type nat hook postrouting priority 100; }'; done=$?; "
         "nft delete table ip trial; exit $done"
     ),
-    "ipvs": "ipvsadm -Sn && ipset list -n",
+    # What is cleared is the agent's own namespace, which has none: to be allowed to is what is tried.
+    "ipvs": f"{{ ipvsadm -Sn || {_SOCKOPT} --clear 2>/dev/null; }} && ipset list -n",
 }
 
 

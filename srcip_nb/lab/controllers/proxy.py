@@ -32,7 +32,7 @@ from srcip_nb.lab.proxy.conntrack import LIST_UDP, has_udp, stale_flows
 from srcip_nb.lab.proxy.health import HEALTHZ_PORT, METRICS_PORT, Answer, mode_answer, proxy_answer, service_answers
 from srcip_nb.lab.proxy.iptables import CLUSTER_CIDR
 from srcip_nb.lab.proxy.model import Node, ServiceKey
-from srcip_nb.lab.proxy.node import MODES, NodeProxy
+from srcip_nb.lab.proxy.node import MODES, NodeProxy, proxy_of
 from srcip_nb.lab.proxy.state import ServiceMap
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ COMPONENT = "kube-proxy"
 _CONFIGURATION = """\
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 clusterCIDR: {cluster_cidr}
+ipvs:
+  scheduler: {ipvs_scheduler}
 kind: KubeProxyConfiguration
 mode: {mode}
 """
@@ -95,6 +97,7 @@ class Proxy:
         topology: which hosts are nodes.
         mode: proxy mode, one of `proxy.node.MODES`.
         cluster_cidr: the pods' addresses.
+        ipvs_scheduler: how mode ipvs shares connections out.
 
     Attributes:
         in_force: resourceVersion of the state that every node holds; 0 before the first sync and during a change over.
@@ -111,6 +114,7 @@ class Proxy:
         topology: Topology,
         mode: str = "iptables",
         cluster_cidr: str = CLUSTER_CIDR,
+        ipvs_scheduler: str = "rr",
     ) -> None:
         self.in_force = 0
         self.on_mode: Callable[[str], None] | None = None
@@ -118,6 +122,7 @@ class Proxy:
         self._agent = agent
         self._hosts = topology.nodes
         self._cluster_cidr = cluster_cidr
+        self._ipvs_scheduler = ipvs_scheduler
         self._services = ServiceMap()
         self._udp: set[ServiceKey] = set()
         self._on_node: dict[str, _OnNode] = {}
@@ -214,7 +219,7 @@ class Proxy:
         if mode == self._told_mode or not self._store.peek("namespaces", "", "kube-system"):
             return
         self._told_mode = mode
-        config = kube_proxy_configmap(mode, self._cluster_cidr)
+        config = kube_proxy_configmap(mode, self._cluster_cidr, self._ipvs_scheduler)
         if self._store.peek("configmaps", "kube-system", COMPONENT):
             self._store.update("configmaps", config)
         else:
@@ -227,14 +232,16 @@ class Proxy:
         node = Node.from_object(obj) if obj else Node(name, address)
         it = self._on_node.get(name)
         if it is None:
-            it = self._on_node[name] = _OnNode(node, mode, MODES[mode](self._agent, node, self._cluster_cidr))
+            it = self._on_node[name] = _OnNode(node, mode, self._proxy_of(mode, node))
             if obj:
                 record(self._store, obj, "Starting", "", component=COMPONENT, host=name)
         elif it.mode != mode:
-            it.retired[it.mode] = it.proxy
-            # Back to a mode whose rules have not gone yet: they must not go now.
-            it.retired.pop(mode, None)
-            it.proxy = MODES[mode](self._agent, node, self._cluster_cidr)
+            before = it.retired[it.mode] = it.proxy
+            # Back to a mode whose rules have not gone yet: they must not go now, and are known still, unless the mode
+            # between may have touched the tables they are in.
+            known = it.retired.pop(mode, None)
+            is_untouched = known is not None and not (known.uses_iptables and before.uses_iptables)
+            it.proxy = known if known is not None and is_untouched else self._proxy_of(mode, node)
             it.mode = mode
         it.node = it.proxy.node = node
         it.udp_changed |= udp_changed
@@ -254,6 +261,9 @@ class Proxy:
             if obj:
                 record(self._store, obj, "SyncProxyRulesFailed", error.cause, "Warning", component=COMPONENT, host=name)
         await self._answer(it)
+
+    def _proxy_of(self, mode: str, node: Node) -> NodeProxy:
+        return proxy_of(mode, self._agent, node, self._cluster_cidr, self._ipvs_scheduler)
 
     async def _forget_stale_flows(self, host: str) -> None:
         for flow in stale_flows(await run(self._agent, host, LIST_UDP), self._services):
@@ -300,11 +310,12 @@ class Proxy:
             )
 
 
-def kube_proxy_configmap(mode: str, cluster_cidr: str = CLUSTER_CIDR) -> dict[str, Any]:
+def kube_proxy_configmap(mode: str, cluster_cidr: str = CLUSTER_CIDR, ipvs_scheduler: str = "rr") -> dict[str, Any]:
     """Write the ConfigMap in which kubeadm keeps kube-proxy's configuration: data key config.conf, field mode."""
+    text = _CONFIGURATION.format(mode=mode, cluster_cidr=cluster_cidr, ipvs_scheduler=ipvs_scheduler)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": COMPONENT, "namespace": "kube-system", "labels": {"app": COMPONENT}},
-        "data": {"config.conf": _CONFIGURATION.format(mode=mode, cluster_cidr=cluster_cidr)},
+        "data": {"config.conf": text},
     }

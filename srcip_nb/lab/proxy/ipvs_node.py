@@ -11,9 +11,11 @@ was none (kubernetes v1.36.2 pkg/proxy/ipvs/graceful_termination.go).
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 
 from srcip_nb.errors import LabError
+from srcip_nb.lab.agent import ipvs_sockopt
 from srcip_nb.lab.proxy.calls import CallsAgent, run
 from srcip_nb.lab.proxy.iptables import CLUSTER_CIDR
 from srcip_nb.lab.proxy.ipvs import DEVICE, SYSCTLS, State, VirtualServer, ipvs_state
@@ -21,6 +23,10 @@ from srcip_nb.lab.proxy.ipvs_sets import PORTS, SETS
 from srcip_nb.lab.proxy.model import Node
 from srcip_nb.lab.proxy.ruleset import Ruleset, changes, from_text, ours
 from srcip_nb.lab.proxy.state import ServiceMap
+
+IPVSADM = ("ipvsadm",)
+SOCKOPT = (sys.executable, "-I", "-S", ipvs_sockopt.__file__)
+"""Takes and prints ipvsadm's texts, without ipvsadm."""
 
 Servers = dict[str, tuple[str, dict[str, int]]]
 """Virtual server -> its settings, and the weight of each endpoint."""
@@ -120,19 +126,21 @@ def address_changes(old: set[str], new: set[str]) -> str:
 
 
 class IpvsNode:
-    """Proxy mode ipvs on one node, loaded by ipvsadm, ipset, ip and iptables-legacy.
+    """Proxy mode ipvs on one node, loaded by ipvsadm (or ``ipvs_sockopt``), ipset, ip and iptables-legacy.
 
     Args:
         agent: where commands are run.
         node: the node; its name is the host's.
         cluster_cidr: the pods' addresses.
+        scheduler: how virtual servers share connections out.
     """
 
     uses_iptables = True
 
-    def __init__(self, agent: CallsAgent, node: Node, cluster_cidr: str = CLUSTER_CIDR) -> None:
+    def __init__(self, agent: CallsAgent, node: Node, cluster_cidr: str = CLUSTER_CIDR, scheduler: str = "rr") -> None:
         self.node = node
-        self.scheduler = "rr"
+        self._scheduler = scheduler
+        self._program: tuple[str, ...] = IPVSADM
         self._agent = agent
         self._cluster_cidr = cluster_cidr
         self._wanted: State | None = None
@@ -145,6 +153,20 @@ class IpvsNode:
     async def _run(self, *argv: str, text: str = "") -> str:
         return await run(self._agent, self.node.name, argv, text)
 
+    async def _ipvs(self, *words: str, text: str = "") -> str:
+        return await self._run(*self._program, *words, text=text)
+
+    async def _choose_program(self) -> None:
+        """ipvsadm, or what does the same where it may not: in a user namespace."""
+        try:
+            await self._ipvs("-Sn")
+        except LabError as refused:
+            try:
+                await self._run(*SOCKOPT, "-Sn")
+            except LabError:
+                raise refused from None
+            self._program = SOCKOPT
+
     async def _read(self) -> None:
         """What the kernel has now."""
         self._node_addresses, self._addresses = [], set()
@@ -154,13 +176,14 @@ class IpvsNode:
                 self._addresses.add(address.partition("/")[0])
             elif device != "lo":
                 self._node_addresses.append(address.partition("/")[0])
-        self._servers = servers_from_text(await self._run("ipvsadm", "-Sn"))
+        self._servers = servers_from_text(await self._ipvs("-Sn"))
         self._sets = sets_from_text(await self._run("ipset", "save"))
         self._rules = ours(from_text(await self._run("iptables-legacy-save")))
 
     async def _prepare(self) -> None:
         settings = " ".join(f"{key}={value}" for key, value in SYSCTLS.items())
         await self._agent.call("configure", text=f"ip netns exec {self.node.name} sysctl -q -w {settings}\n")
+        await self._choose_program()
         links = await self._run("ip", "-o", "link", "show")
         if f" {DEVICE}:" not in links:
             await self._run("ip", "link", "add", DEVICE, "type", "dummy")
@@ -172,11 +195,11 @@ class IpvsNode:
         if is_first:
             await self._prepare()
             await self._read()
-        wanted = ipvs_state(services, self.node, self._node_addresses, self._cluster_cidr, self.scheduler)
+        wanted = ipvs_state(services, self.node, self._node_addresses, self._cluster_cidr, self._scheduler)
         servers = server_changes(self._servers, wanted.servers)
         steps = (
             (("ip", "-batch", "-"), address_changes(self._addresses, self._addresses | wanted.addresses)),
-            (("ipvsadm", "--restore"), servers),
+            ((*self._program, "--restore"), servers),
             (("ipset", "-!", "restore"), set_changes(self._sets, wanted.sets)),
             (("iptables-legacy-restore", "-w", "--noflush"), changes(self._rules, wanted.rules)),
             (("ip", "-batch", "-"), address_changes(self._addresses | wanted.addresses, wanted.addresses)),
@@ -185,7 +208,7 @@ class IpvsNode:
             if text:
                 await self._run(*argv, text=text)
         if servers:
-            self._servers = servers_from_text(await self._run("ipvsadm", "-Sn"))
+            self._servers = servers_from_text(await self._ipvs("-Sn"))
         self._sets, self._addresses, self._rules = wanted.sets, wanted.addresses, wanted.rules
         self._wanted = wanted
         await self._let_go()
@@ -195,11 +218,11 @@ class IpvsNode:
         """Delete endpoints that are not wanted any more, as soon as they have no connection."""
         if self._wanted is None or not departures(self._servers, self._wanted.servers, set()):
             return
-        busy = busy_endpoints(await self._run("ipvsadm", "-Ln"))
+        busy = busy_endpoints(await self._ipvs("-Ln"))
         text = departures(self._servers, self._wanted.servers, busy)
         if text:
-            await self._run("ipvsadm", "--restore", text=text)
-            self._servers = servers_from_text(await self._run("ipvsadm", "-Sn"))
+            await self._ipvs("--restore", text=text)
+            self._servers = servers_from_text(await self._ipvs("-Sn"))
 
     async def is_whole(self) -> bool:
         """Is everything that was loaded still there? Endpoints on their way out are let go meanwhile."""
@@ -232,7 +255,7 @@ class IpvsNode:
             text = changes(self._rules, {})
             if text:
                 await self._run("iptables-legacy-restore", "-w", "--noflush", text=text)
-        await self._run("ipvsadm", "--clear")
+        await self._ipvs("--clear")
         await self._run("ip", "link", "del", DEVICE)
         if self._sets:
             await self._run("ipset", "restore", text="".join(f"destroy {name}\n" for name in sorted(self._sets)))

@@ -14,7 +14,6 @@ tables of iptables, and chains' names with them: there the new mode's rules take
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from srcip_nb.errors import LabError
@@ -202,9 +201,22 @@ class NftablesNode:
         await self._run(nfttable.remove(names))
 
 
-MODES: dict[str, Callable[[CallsAgent, Node, str], NodeProxy]] = {
-    "iptables": IptablesNode,
-    "nftables": NftablesNode,
-    "ipvs": IpvsNode,
-}
+MODES = ("iptables", "nftables", "ipvs")
 """Proxy modes by name."""
+
+
+def proxy_of(
+    mode: str, agent: CallsAgent, node: Node, cluster_cidr: str = CLUSTER_CIDR, ipvs_scheduler: str = "rr"
+) -> NodeProxy:
+    """A proxy mode for one node, nothing loaded yet.
+
+    Args:
+        mode: one of ``MODES``.
+        agent: where commands are run.
+        node: the node.
+        cluster_cidr: the pods' addresses.
+        ipvs_scheduler: how mode ipvs shares connections out.
+    """
+    if mode == "ipvs":
+        return IpvsNode(agent, node, cluster_cidr, ipvs_scheduler)
+    return (NftablesNode if mode == "nftables" else IptablesNode)(agent, node, cluster_cidr)
