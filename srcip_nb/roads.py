@@ -96,7 +96,8 @@ def roads(
     found = _endpoints(cluster, service)
     said = announcers(cluster, service)
     announced = said[0] if len(said) == 1 else "" if said or cluster.lab is None else NOBODY
-    rows, hosts = [], dict[str, str]()
+    rows = []
+    hosts: dict[str, str] = {}
     for name in clients or [list_clients(cluster)[0].name]:
         for road, target, at in _roads(body, nodes):
             case = _case(cluster, name, place, body, found, road, at or announced)
