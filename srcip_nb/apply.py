@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from srcip_nb.cluster import Cluster
 
+REVISION = "deployment.kubernetes.io/revision"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 DELETED_KINDS = ("services", "deployments", "pods", "configmaps", "endpointslices")
 NAMESPACE_GONE_WITHIN = 60.0  # seconds
@@ -216,11 +217,23 @@ def _keep(cluster: Cluster, target: Target) -> tuple[str, str, str, str]:
     status, after = _patch(cluster, target)
     if status == 201 or before is None:
         result = "created"
-    elif before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]:
+    elif _as_applied(before) == _as_applied(after):
         result = "unchanged"
     else:
         result = "configured"
     return target.kind, target.name, target.namespace, result
+
+
+def _as_applied(live: dict[str, Any]) -> dict[str, Any]:
+    """An object without what controllers write meanwhile: status, versions, the Deployment's count of revisions."""
+    metadata = {
+        key: value for key, value in live["metadata"].items() if key not in ("resourceVersion", "managedFields")
+    }
+    kept = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != REVISION}
+    return {
+        **{key: value for key, value in live.items() if key != "status"},
+        "metadata": {**metadata, "annotations": kept},
+    }
 
 
 def _live(cluster: Cluster, target: Target) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from srcip_nb.apply import delete
 from srcip_nb.clients import list_clients
 from srcip_nb.cluster import Cluster
 from srcip_nb.dataplane import DataPlane, left_out, mode_or_default
-from srcip_nb.errors import SrcipError, UsageError
+from srcip_nb.errors import NotFinishedError, SrcipError, UsageError
 from srcip_nb.expect import MODES, Expectation, Source, World, expect
 from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN, Observation, judge
 from srcip_nb.matrix_ask import Row, Run
@@ -33,6 +33,8 @@ from srcip_nb.matrix_control import require_standing
 from srcip_nb.matrix_control import started as started_pods
 from srcip_nb.permissions import matrix_namespace, require_feature
 from srcip_nb.progress import Progress
+from srcip_nb.rest import ApiAnswerError
+from srcip_nb.run import ready_nodes, what_went_away
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,6 +97,7 @@ def matrix(
         raise UsageError(
             "the matrix needs two Ready nodes that run pods", "See kubectl get nodes; or take a lab: srcip-nb lab up"
         )
+    before = ready_nodes(cluster)
     plane, world = _world_of(cluster, mode)
     require_feature(cluster, "matrix")
     with _switched(cluster.lab, world.mode):
@@ -119,9 +122,12 @@ def matrix(
             Run(own, place, progress).ask_all(rows)
             require_standing(own, place, standing)
             book = SourceAddresses(own)
-        except SrcipError:
+        except SrcipError as error:
+            gone = _gone(cluster, error, before)
             with contextlib.suppress(SrcipError):  # what ended the matrix is what the caller has to know
                 _take_away(own, progress)
+            if gone and gone not in error.cause:
+                raise NotFinishedError(f"{gone}; {error.cause}", error.remedy) from error
             raise
         except BaseException:
             _take_away(own, progress)
@@ -141,6 +147,12 @@ def matrix(
         "unknown": book.unknown(rows),
     }
     return frame
+
+
+def _gone(cluster: Cluster, error: SrcipError, before: set[str]) -> str:
+    """The node that went away, where a request to a real cluster's API or into a pod failed without a word of why."""
+    is_told = cluster.lab is not None or isinstance(error, (ApiAnswerError, UsageError, NotFinishedError))
+    return "" if is_told else what_went_away(cluster, before)
 
 
 def _take_away(own: Cluster, progress: bool) -> None:

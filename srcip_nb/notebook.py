@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srcip_nb import unknowns
 from srcip_nb.errors import ClusterError, SrcipError, UsageError
 from srcip_nb.manifest_files import manifest_text
 from srcip_nb.text import t
@@ -191,6 +192,7 @@ def begin(notebook: str) -> None:
     _record.predictions.clear()
     _record.checks.clear()
     _record.came_true.clear()
+    unknowns.forget()
     shell: Any = get_ipython()
     is_for_a_reader = shell is not None and not os.environ.get("SRCIP_MARKER_DIR")
     if is_for_a_reader:  # an executed notebook keeps its tracebacks, for whoever mends it
@@ -316,6 +318,6 @@ def done(notebook: str) -> Summary:
     if folder:
         told = [{"expected": check.says, "observed": check.seen, "state": check.state} for check in checks]
         marker = {"notebook": notebook, "held": summary.held, "failed": list(failed), "open": summary.open}
-        marker["checks"] = told
+        marker |= {"checks": told, "unknown_sources": unknowns.noted()}
         (Path(folder) / "done.json").write_text(json.dumps(marker, ensure_ascii=False), encoding="utf-8")
     return summary

@@ -90,6 +90,7 @@ FEATURES: dict[str, tuple[Rule, ...]] = {
     "lessons": (
         Rule(OWN, "", ("namespaces",), ("get",), "is the namespace there, and given to this project"),
         Rule(OWN, "", ("configmaps", "services"), _MAKE, "the page and the Service"),
+        Rule(OWN, "", ("services/status",), ("patch",), "a load balancer's word about itself: ipMode, in step 07"),
         Rule(OWN, "apps", ("deployments",), _MAKE, "the web servers"),
         Rule(OWN, "apps", ("replicasets",), ("list",), "why a rollout does not come to its end"),
         Rule(OWN, "", ("pods",), ("get", "list", "delete"), "who answers"),

@@ -38,6 +38,7 @@ from srcip_nb.results import FAILED, MATRIX, PASSED
 if TYPE_CHECKING:
     import pandas as pd
 
+UNKNOWN = "unknown sources, in nobody's name in the address book: {}"
 VERDICTS = (AS_EXPECTED, DIFFERS, NOT_RUN)
 
 
@@ -170,7 +171,7 @@ def _totals(frame: pd.DataFrame) -> list[str]:
         f"{attrs['cni']}, {attrs['seconds']:.0f} s"
     ]
     if attrs.get("unknown"):
-        lines.append(f"unknown sources, in nobody's name in the address book: {', '.join(attrs['unknown'])}")
+        lines.append(UNKNOWN.format(", ".join(attrs["unknown"])))
     left_out = frame[frame["verdict"] == NOT_RUN]
     for reason, rows in left_out.groupby("difference", sort=False):
         lines.append(f"not run, {', '.join(dict.fromkeys(rows['client']))}: {len(rows)} cases: {reason}")
@@ -235,6 +236,8 @@ def run_html(result: dict[str, Any]) -> str:
     parts = [f"<p>{escape(result['verdict'])}: {escape(world['name'])}, Kubernetes {escape(world['kubernetes'])}</p>"]
     if result["cause"]:
         parts.append(f"<p>{escape(result['cause'])}</p>")
+    unknown = sorted({address for row in result["rows"] for address in row.get("unknown_sources", ())})
+    parts.append(f"<p>{escape(UNKNOWN.format(', '.join(unknown) or 'none'))}</p>")
     for row in result["rows"]:
         told = ": ".join(part for part in (row["notebook"], row["verdict"], row["reason"]) if part)
         lines = "".join(

@@ -187,7 +187,8 @@ class Rest:
         from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError, SSLError
 
         server = self.configuration.host
-        if isinstance(error, SSLError):
+        is_cut_off = "EOF" in str(error) or "RECORD_LAYER" in str(error)  # a proxy before a server that is gone
+        if isinstance(error, SSLError) and not is_cut_off:
             return ClusterError(
                 f"{server} shows a certificate that the kubeconfig of {self.world} does not trust ({error})",
                 self._again(),

@@ -14,11 +14,14 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from srcip_nb.errors import UsageError
 from srcip_nb.run import FAILED, NOT_FINISHED, PASSED, Verdict
+
+if TYPE_CHECKING:
+    from srcip_nb.cluster import Cluster
 
 RUN, MATRIX = "srcip-nb/run/v1", "srcip-nb/matrix/v2"
 SCHEMAS = {RUN: "run.schema.json", MATRIX: "matrix.schema.json"}
@@ -56,31 +59,36 @@ def run_document(verdicts: Sequence[Verdict], world: Mapping[str, Any], cause: s
                 "reason": v.reason,
                 "seconds": round(v.seconds, 1),
                 "checks": [dict(check) for check in v.checks],
+                "unknown_sources": list(v.unknown),
             }
             for v in verdicts
         ],
     }
 
 
-def world_of(context: str) -> dict[str, Any]:
-    """What a cluster is, for a result.
+def world_of(cluster: Cluster) -> dict[str, Any]:
+    """What a cluster is, for a result; a lab says it of itself.
 
     Raises:
         ClusterError: it does not answer.
     """
     from srcip_nb.addresses import addresses
     from srcip_nb.dataplane_read import detect
-    from srcip_nb.worlds import connect
 
-    cluster = connect(context, quiet=True)
-    plane, book = detect(cluster), addresses(cluster)
+    if cluster.lab is not None:
+        info = cluster.lab.info()
+        mode, cni = str(info["proxy_mode"]), str(info["cni"])
+    else:
+        plane = detect(cluster)
+        mode, cni = plane.proxy.value, plane.cni.value
+    book = addresses(cluster)
     mine = book[book["kind"].isin(["node", "pod-network"])]
     owners = {str(a): f"{k} {o}" for a, k, o in zip(mine["address"], mine["kind"], mine["owner"], strict=True)}
     return {
         "name": str(cluster.world),
         "kubernetes": cluster.version,
-        "mode": plane.proxy.value,
-        "cni": plane.cni.value,
+        "mode": mode,
+        "cni": cni,
         "owners": owners,
     }
 

@@ -13,14 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from srcip_nb.clients import list_clients
+from srcip_nb.clients import find_client, list_clients
+from srcip_nb.dataplane import mode_or_default
+from srcip_nb.dataplane_read import detect
 from srcip_nb.expect import (
     ANSWERED,
     CLUSTER_IP,
     DROPPED,
     EXTERNAL,
     LOAD_BALANCER,
-    MODES,
     NOBODY,
     NODE,
     NODE_PORT,
@@ -96,13 +97,15 @@ def roads(
     said = announcers(cluster, service)
     announced = said[0] if len(said) == 1 else "" if said or cluster.lab is None else NOBODY
     rows = []
+    hosts: dict[str, str] = {}
     for name in clients or [list_clients(cluster)[0].name]:
         for road, target, at in _roads(body, nodes):
             case = _case(cluster, name, place, body, found, road, at or announced)
             if case is None:
                 continue
             host = f"{cluster.namespace}/{case.pod}" if case.client == POD else name
-            host = f"{cluster.namespace}/{name}" if case.client == NODE and name not in place.nodes else host
+            if case.client == NODE:
+                host = hosts.setdefault(name, _host(cluster, name, place))
             question = Question(service, name, f"{road} {at}".strip(), host, target, case)
             rows.append(Row(question, expect(case, world), Observation()))
     with Progress(t("road.step", count=len(rows), service=service), progress) as step:
@@ -114,9 +117,19 @@ def roads(
 
 
 def _world(cluster: Cluster) -> World:
-    """A lab says what it is; of a real cluster the default mode is supposed, and the pod network is not known."""
-    info = cluster.lab.info() if cluster.lab else {"proxy_mode": MODES[0], "cni": ""}
-    return World(str(info["proxy_mode"]), str(info["cni"]))
+    """A lab says what it is; a real cluster is looked at, and where it does not tell, the default mode is supposed."""
+    if cluster.lab is not None:
+        info = cluster.lab.info()
+        return World(str(info["proxy_mode"]), str(info["cni"]))
+    plane = detect(cluster)
+    return World(mode_or_default(plane), plane.world.cni)
+
+
+def _host(cluster: Cluster, name: str, place: Place) -> str:
+    """From where a node's requests start: a lab's host itself, else a pod on the node's network."""
+    if name not in place.nodes:
+        return f"{cluster.namespace}/{name}"
+    return name if cluster.lab is not None else find_client(cluster, f"node/{name}").pod
 
 
 def _endpoints(cluster: Cluster, service: str) -> tuple[Endpoint, ...]:

@@ -16,9 +16,10 @@ from srcip_nb.apply import apply, require_ours
 from srcip_nb.cluster import DEPLOYMENT, SERVICE, wait_until
 from srcip_nb.errors import UsageError
 from srcip_nb.manifest_files import lesson_objects
-from srcip_nb.observe import pods
+from srcip_nb.observe import endpoints, pods
 from srcip_nb.rollout import rollout_state
 from srcip_nb.scale import wait_settled
+from srcip_nb.traffic import announcers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,4 +94,14 @@ def _when_done(cluster: Cluster, deployment: str, service: str, timeout: float) 
     wait_until(state, f"the rollout of deployment {deployment!r}", timeout, remedy=remedy)
     live = _live()
     wait_settled(cluster, live, live["spec"]["replicas"], service, timeout)
+    what = f"an announcer of service {service!r} that may take its requests"
+    wait_until(lambda: _wrong_announcer(cluster, service), what, timeout, every=0.2, remedy=remedy)
     return pods(cluster)
+
+
+def _wrong_announcer(cluster: Cluster, service: str) -> str:
+    """Who still announces the address without a pod to answer, under Local; "" if nobody, or nobody says it."""
+    if cluster.get("services", service)["spec"].get("externalTrafficPolicy") != "Local":
+        return ""
+    said, able = announcers(cluster, service), set(endpoints(cluster, service)["NODE"])
+    return ", ".join(f"{node} has no endpoint" for node in said if node not in able) if able else ""

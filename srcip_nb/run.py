@@ -13,7 +13,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -56,6 +56,7 @@ class Verdict:
         reason: why, where it did not pass.
         output: the executed notebook.
         checks: what each check expected and observed: ``expected``, ``observed``, ``state`` (held, failed, open).
+        unknown: sources that pods logged and that nobody in the address book owns.
     """
 
     notebook: str
@@ -64,6 +65,7 @@ class Verdict:
     reason: str
     output: Path
     checks: tuple[dict[str, str], ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def notebooks_dir() -> Path:
@@ -93,6 +95,7 @@ def run(
     out: Path | str = "out",
     *,
     progress: bool = False,
+    began: Callable[[Cluster], None] | None = None,
 ) -> list[Verdict]:
     """Execute notebooks one after the other, in a lab of their own or against a cluster.
 
@@ -104,6 +107,7 @@ def run(
             go to ``connect()`` in every notebook.
         out: where executed notebooks go.
         progress: say on standard error what is being done, a line for the lab and one for each notebook.
+        began: called with the cluster, or the lab that was started, before the first notebook.
 
     Returns:
         One verdict a notebook, in the order they ran.
@@ -124,7 +128,7 @@ def run(
     if context:
         with _environment(**settings):  # what is wrong is said once, before the first notebook
             cluster = connect(context, quiet=True)
-            require_feature(cluster, "lessons")
+            require_feature(cluster, "lessons", "clients")
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,6 +140,8 @@ def run(
         tempfile.TemporaryDirectory() as markers,
         _environment(SRCIP_STRICT="0", SRCIP_MARKER_DIR=markers, **settings),
     ):
+        if began:
+            began(cluster or connect(lab=os.environ["SRCIP_LAB"], quiet=True))
         verdicts = []
         for path in paths:
             verdict = _execute(path, values, Path(out), Path(markers), progress)
@@ -262,7 +268,8 @@ def _executed(path: Path, values: dict[str, Any], out: Path, markers: Path) -> V
     seconds = time.monotonic() - started
     said = json.loads(marker.read_text()) if marker.exists() else None
     verdict, reason = judge(reason, said)
-    return Verdict(_name(path), seconds, verdict, reason, output, tuple((said or {}).get("checks") or ()))
+    checks, unknown = (tuple((said or {}).get(key) or ()) for key in ("checks", "unknown_sources"))
+    return Verdict(_name(path), seconds, verdict, reason, output, checks, unknown)
 
 
 def judge(stopped: str, marker: dict[str, Any] | None) -> tuple[str, str]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from srcip_nb import unknowns
 from srcip_nb.addresses import addresses, name_sources
 from srcip_nb.clients import Client, find_client
 from srcip_nb.cluster import SERVICE, is_ready
@@ -318,6 +319,7 @@ def table_of(
     frame = sent.merge(lines, on="request", how="left", validate="one_to_one")
     frame = frame.join(name_sources(book, frame["source_ip"], frame["user_agent"]))
     source = frame["source_ip"].astype("string")
+    unknowns.note(source[(frame["source_kind"] == "unknown").fillna(False)].dropna().unique())
     frame["preserved"] = (source == frame["client_ip"].astype("string")).astype("boolean")
     for column in ("client", "policy", "error", "pod", "node"):
         frame[column] = frame[column].astype("string").astype("category")

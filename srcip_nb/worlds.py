@@ -194,6 +194,7 @@ def connect(
     namespace: str | None = None,
     image: str | None = None,
     adopt: bool | None = None,
+    apart: str = "",
     quiet: bool = False,
 ) -> LessonCluster:
     """Choose the world and say which it is.
@@ -210,6 +211,8 @@ def connect(
             Docker Hub. None: ``SRCIP_IMAGE``, else the manifests' own.
         adopt: whether a namespace may be used that somebody else created; it is not deleted even then. None: yes if
             ``SRCIP_ADOPT`` is 1.
+        apart: in a lab, work in a namespace of this step's own: "proxy" makes it ``seminar-proxy``. On a real cluster
+            rights are given for one namespace a participant, so all is done in that one.
         quiet: do not print the line that says which world was chosen.
 
     Raises:
@@ -224,6 +227,8 @@ def connect(
     if not context and lab is None:
         context = os.environ.get("SRCIP_CONTEXT")
     cluster = _real_cluster(context, settings) if context else _lab_cluster(lab, settings)
+    if apart and cluster.lab is not None:
+        cluster.namespace = check_namespace(f"{cluster.namespace}-{apart}")
     if not quiet:
         print(first_line(cluster))
     return cluster

@@ -4,6 +4,7 @@ import pytest
 
 from srcip_nb import connect
 from srcip_nb.addresses import addresses
+from srcip_nb.client_pods import client_pods
 from srcip_nb.clients import find_client
 from srcip_nb.cluster import OURS, is_ready
 from srcip_nb.dataplane_read import NODES_ASKED
@@ -61,6 +62,22 @@ def test_a_node_is_a_client_by_a_pod_on_its_network(webserver):
     assert set(frame["client_ip"]) <= set(addresses(webserver).query("node == @node")["address"])
     (refused,) = client.send([{"id": 0, "url": "http://127.0.0.1:9/", "headers": {}}], concurrency=1, timeout=2)
     assert refused["error"] == "refused"
+
+
+@pytest.mark.timeout(300)
+def test_every_road_is_as_the_oracle_says_from_pods_and_nodes(webserver):
+    node = webserver.pods()["NODE"].iloc[0]
+    client_pods(webserver, node)
+    webserver.expose("inner")
+    table = webserver.roads("inner", [node, "visitor", "host-visitor"], progress=False)
+    assert len(table) == 3 and table["holds"].all(), table.to_string()
+
+
+def test_a_step_apart_stays_in_the_namespace_that_was_given(real_cluster):
+    name = real_cluster.world.name
+    assert (
+        connect(name, namespace=real_cluster.namespace, apart="proxy", quiet=True).namespace == real_cluster.namespace
+    )
 
 
 def test_a_node_that_does_not_exist_is_named(real_cluster):

@@ -1,7 +1,9 @@
 """Results as JSON: their form, what one that did not finish says, and what changed between two."""
 
 import copy
+import html
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -82,6 +84,14 @@ def test_what_did_not_finish_is_an_error_to_junit_and_no_failure():
 def test_the_page_of_a_run_shows_expected_beside_observed():
     page = run_html(run_document([verdict(said=FAILED, reason="no", checks=[CHECK])], WORLD))
     assert "<td>the pod saw &lt;the client&gt;</td><td>10.0.5.1</td><td>failed</td>" in page
+
+
+def test_an_address_that_nobody_owns_is_told_in_result_and_page():
+    found = run_document([replace(verdict(), unknown=("203.0.113.9",)), verdict("en/03.ipynb")], WORLD)
+    validate(found, schema_of(RUN))
+    assert [row["unknown_sources"] for row in found["rows"]] == [["203.0.113.9"], []]
+    assert "nobody's name in the address book: 203.0.113.9" in html.unescape(run_html(found))
+    assert "address book: none" in html.unescape(run_html(run_document([verdict()], WORLD)))
 
 
 def test_the_same_twice_is_no_change_whatever_it_took():

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from srcip_nb import checks, notebook
-from srcip_nb.client_pods import HOST_VISITOR, VISITOR, client_pods, pod_object
+from srcip_nb.client_pods import HOST_VISITOR, VISITOR, ask_on, client_pods, pod_object
 from srcip_nb.expect import ANSWERED, DROPPED, Expectation, Source, World
 from srcip_nb.judge import Answer, Observation
 from srcip_nb.roads import expected_words, observed_words
@@ -63,6 +63,19 @@ def test_expose_returns_when_it_answers(own):
     assert (seen["status"] == 200).all() and seen["preserved"].all()
     assert set(own.endpoints().index) == set()  # there is no Service of the lesson's name here
     assert len(own.pods()) == 4
+
+
+@pytest.mark.lab
+def test_a_node_is_asked_what_it_tells_itself_alone(own):
+    assert ask_on(own, "worker01", "http://127.0.0.1:10249/proxyMode") == own.lab.info()["proxy_mode"]
+    assert ask_on(own, "worker01", "http://127.0.0.1:9/") == "refused"
+
+
+@pytest.mark.lab
+def test_a_step_apart_has_a_namespace_of_its_own_in_a_lab(lab):
+    from srcip_nb import connect
+
+    assert connect(lab=lab, namespace="seminar-07", apart="proxy", quiet=True).namespace == "seminar-07-proxy"
 
 
 @pytest.mark.lab

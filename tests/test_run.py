@@ -18,7 +18,7 @@ from srcip_nb.run import FAILED, NOT_FINISHED, PASSED, Verdict, judge, junit, ve
 def _a_cluster_answers(monkeypatch):
     """The trial notebooks need none, but a run looks first whether there is one."""
     monkeypatch.setattr(course, "connect", lambda context, quiet: None)
-    monkeypatch.setattr(course, "require_feature", lambda cluster, feature: None)
+    monkeypatch.setattr(course, "require_feature", lambda cluster, *features: None)
 
 
 def test_only_a_notebook_at_its_end_with_all_checks_held_has_passed():
@@ -117,7 +117,7 @@ def test_namespace_and_image_reach_every_notebook_without_a_parameter(tmp_path):
 
 
 def test_a_missing_permission_ends_the_run_before_the_first_notebook(tmp_path, monkeypatch):
-    def refuse(cluster, feature):
+    def refuse(cluster, *features):
         raise MissingPermissionError("you may not create services", "srcip-nb rbac", [])
 
     monkeypatch.setattr(course, "require_feature", refuse)

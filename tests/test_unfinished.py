@@ -19,10 +19,12 @@ from xml.etree import ElementTree
 import pytest
 
 from srcip_nb import connect
-from srcip_nb.errors import NotFinishedError
+from srcip_nb.cluster import Cluster
+from srcip_nb.errors import ClusterError, NotFinishedError
 from srcip_nb.lab.state import find_lab
-from srcip_nb.matrix import matrix
+from srcip_nb.matrix import _gone, matrix
 from srcip_nb.matrix_ask import Run
+from srcip_nb.rest import ApiAnswerError
 from srcip_nb.run import what_went_away
 
 pytestmark = pytest.mark.lab
@@ -169,3 +171,17 @@ def test_why_checks_failed_is_looked_for_in_nodes_and_api(cluster, monkeypatch):
     names = {node["metadata"]["name"] for node in cluster.list("nodes")}
     assert what_went_away(cluster, names) == ""
     assert what_went_away(cluster, {*names, "worker09"}) == "node worker09 went away: not Ready"
+
+
+def test_a_node_that_went_away_is_named_where_a_matrix_met_only_silence(cluster, monkeypatch):
+    monkeypatch.setattr("srcip_nb.run.NODE_GRACE", 0)
+    real = connect_like(cluster)
+    before = {node["metadata"]["name"] for node in cluster.list("nodes")} | {"worker09"}
+    assert _gone(real, ClusterError("no connection to pod n3", ""), before) == "node worker09 went away: not Ready"
+    assert _gone(real, ApiAnswerError("Unauthorized", "", 401, "", {}), before) == ""
+    assert _gone(cluster, ClusterError("no connection to pod n3", ""), before) == ""
+
+
+def connect_like(cluster):
+    """The lab's API as a cluster that is no lab."""
+    return Cluster(cluster.rest, cluster.namespace)

@@ -38,7 +38,7 @@ def add_to(commands: Any) -> None:
     add("--field-selector", default="", metavar="F", help="a field selector for pods")
     add("--node", metavar="NODE", help="only pods on this node")
     namespaces = logs.add_mutually_exclusive_group()
-    namespaces.add_argument("-n", "--namespace", default="seminar", metavar="N")
+    namespaces.add_argument("-n", "--namespace", metavar="N", help="SRCIP_NAMESPACE, else seminar")
     namespaces.add_argument("-A", "--all-namespaces", action="store_true")
     add("-c", "--container", metavar="RE", help="only containers whose name contains this regular expression")
     add("-i", "--include", action="append", default=[], metavar="RE", help="only lines that contain it; repeatable")

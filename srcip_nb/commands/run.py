@@ -60,9 +60,15 @@ def _run(arguments: argparse.Namespace) -> int:
     verdicts: list[Verdict] = []
     cause = remedy = ""
     try:
-        if context:
-            world = world_of(context)
-        verdicts = run(arguments.notebooks, context, arguments.lang, parameters, arguments.out, progress=True)
+        verdicts = run(
+            arguments.notebooks,
+            context,
+            arguments.lang,
+            parameters,
+            arguments.out,
+            progress=True,
+            began=lambda cluster: world.update(world_of(cluster)),
+        )
     except UsageError:
         raise
     except SrcipError as error:
