@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from srcip_nb.errors import LabError, UsageError
-from srcip_nb.lab.state import Process, running_labs, state_dir
-from srcip_nb.seats import EVERYWHERE, LOOPBACK, Seminar, furnish, host_in_url, jupyter_process, read_seminar
+from srcip_nb.lab.lifecycle import stop
+from srcip_nb.lab.state import LabRecord, Process, running_labs, state_dir
+from srcip_nb.seats import EVERYWHERE, LOOPBACK, Seat, Seminar, furnish, host_in_url, jupyter_process, read_seminar
 
 DOWN_WITHIN = 60.0  # seconds
 
@@ -165,18 +166,21 @@ def down(discard: bool = False) -> Path:
 def _wait_gone(seminar: Seminar) -> list[str]:
     """Wait until nothing of any seat runs; the names of the seats of which something does even then."""
     deadline = time.monotonic() + DOWN_WITHIN
-    left = [seat for seat in seminar.seats]
+    left = list(seminar.seats)
     while left:
-        left = [
-            seat
-            for seat in left
-            if jupyter_process(seminar, seat)
-            or (seminar.labs(seat).is_dir() and any(lab.owner for lab in running_labs(seminar.labs(seat))))
-        ]
+        for seat in left:
+            for lab in _labs(seminar, seat):
+                if lab.owner is None:  # of a participant's own "lab up": the others end with their owner
+                    stop(lab)
+        left = [seat for seat in left if jupyter_process(seminar, seat) or _labs(seminar, seat)]
         if time.monotonic() > deadline:
             break
         time.sleep(0.05 if left else 0)
     return [seat.name for seat in left]
+
+
+def _labs(seminar: Seminar, seat: Seat) -> list[LabRecord]:
+    return running_labs(seminar.labs(seat)) if seminar.labs(seat).is_dir() else []
 
 
 def _end(process: Process | None) -> None:
