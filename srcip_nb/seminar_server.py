@@ -184,6 +184,7 @@ class Jupyters:
             else:
                 writer.close()
                 return
+        await self._end(process)  # the next click starts another on the same port
         log = self.seminar.own(seat) / "jupyterlab.log"
         raise LabError(f"JupyterLab of {seat.name} did not start", f"Its log: {log}")
 

@@ -19,6 +19,7 @@ from tests.lab.test_lifecycle import GONE_WITHIN, Traces, processes_below, wait_
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
 PORT = str(20000 + os.getpid() % 10000)  # below what Linux gives out by itself (32768 and up)
+JUPYTER_WITHIN = 30.0  # seconds; it ends its kernels first
 AT_A_SEAT = """
 from srcip_nb import connect
 from srcip_nb.notebook import begin, conclude
@@ -56,6 +57,13 @@ def get(url: str) -> tuple[int, str, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, url, error.read().decode()
+
+
+def start_kernel(seat) -> int:
+    headers = {"Authorization": f"token {seat.token}"}
+    asked = urllib.request.Request(f"http://127.0.0.1:{seat.port}/{seat.name}/api/kernels", b"{}", headers)
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        return answer.status
 
 
 def work_at(running, seat) -> str:
@@ -100,10 +108,11 @@ def test_from_up_to_a_killed_seminar(place):
     labs = [lab for seat in running.seminar.seats for lab in running_labs(running.seminar.labs(seat))]
     assert [(lab.name, lab.owner) for lab in labs] == [("lab", running.process)] * 2
     traces = [Traces(lab) for lab in labs]
+    assert start_kernel(first) == 201
     everything = processes_below(running.process.pid)
     os.kill(running.process.pid, signal.SIGKILL)
     assert wait_until(lambda: [left for trace in traces for left in trace.left()] == [], GONE_WITHIN)
-    assert wait_until(lambda: not any(process.alive for process in everything), GONE_WITHIN), "JupyterLab still runs"
+    assert wait_until(lambda: not any(process.alive for process in everything), JUPYTER_WITHIN), "JupyterLab still runs"
     assert seminar("list").returncode == 1
     assert seminar("down").returncode == 0, "it tidies up"
 
