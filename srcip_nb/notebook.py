@@ -7,8 +7,9 @@
 
 A check that does not hold says so and raises nothing, so that a reader can go on; with ``SRCIP_STRICT=1`` it raises
 ``CheckFailed``. ``done`` leaves the numbers in ``$SRCIP_MARKER_DIR/done.json``, from which an executed notebook is
-judged. An exercise is a line such as ``answer = ...``: as long as the three dots stand, its check is open, neither held
-nor failed. A cell that is run again replaces what it said before.
+judged; in a seminar ``tally.py`` keeps what each check found. An exercise is a line such as ``answer = ...``: as long
+as the three dots stand, its check is open, neither held nor failed. A cell that is run again replaces what it said
+before.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srcip_nb import unknowns
+from srcip_nb import tally, unknowns
 from srcip_nb.errors import ClusterError, SrcipError, UsageError
 from srcip_nb.manifest_files import manifest_text
 from srcip_nb.text import t
@@ -166,6 +167,7 @@ def log_lines(cluster: Cluster, df: pd.DataFrame, requests: Iterable[int] = (0,)
 class _Record:
     """What this notebook has predicted and checked so far."""
 
+    notebook: str = ""
     predictions: dict[str, Prediction] = field(default_factory=dict)
     checks: list[tuple[str, int, Check]] = field(default_factory=list)
     came_true: dict[str, bool] = field(default_factory=dict)
@@ -174,6 +176,7 @@ class _Record:
         cell, execution = _cell()
         self.checks = [one for one in self.checks if not cell or one[0] != cell or one[1] == execution]
         self.checks.append((cell, execution, check))
+        tally.note(tally.CHECKED, self.notebook, cell, execution, check.says, check.state)
 
 
 _record = _Record()
@@ -189,6 +192,8 @@ def begin(notebook: str) -> None:
     from IPython import get_ipython
 
     pd.set_option("display.max_colwidth", WIDEST)
+    _record.notebook = notebook
+    tally.note(tally.BEGUN, notebook)
     _record.predictions.clear()
     _record.checks.clear()
     _record.came_true.clear()
@@ -314,6 +319,7 @@ def done(notebook: str) -> Summary:
         predicted=len(settled),
         right=sum(settled.values()),
     )
+    tally.note(tally.DONE, notebook)
     folder = os.environ.get("SRCIP_MARKER_DIR")
     if folder:
         told = [{"expected": check.says, "observed": check.seen, "state": check.state} for check in checks]

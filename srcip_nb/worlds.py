@@ -271,13 +271,7 @@ def _real_cluster(context: str, settings: dict[str, Any]) -> LessonCluster:
 
     if context == IN_CLUSTER:
         return LessonCluster(Rest(*in_cluster()), **settings)
-    paths = os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
-    contexts = _contexts(paths)
-    if context not in contexts:
-        raise UsageError(
-            f"no context {context!r} in {paths}; there are: {', '.join(contexts) or 'none'}",
-            "See them with: kubectl config get-contexts; or connect() without a context for the lab",
-        )
+    paths = check_context(context)
     rest = Rest(configuration_of(paths, context), World("context", context))
     for path in paths.split(os.pathsep):
         found = LabClient.from_kubeconfig(path)
@@ -285,6 +279,22 @@ def _real_cluster(context: str, settings: dict[str, Any]) -> LessonCluster:
             world = World("lab", found.name)
             return LessonCluster(Rest(configuration_of(path, None, proxy=False), world), lab=found, **settings)
     return LessonCluster(rest, **settings)
+
+
+def check_context(context: str) -> str:
+    """The paths of the kubeconfig, as KUBECONFIG has them, if it has a context of that name.
+
+    Raises:
+        UsageError: it has not, or there is no kubeconfig.
+    """
+    paths = os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
+    contexts = _contexts(paths)
+    if context not in contexts:
+        raise UsageError(
+            f"no context {context!r} in {paths}; there are: {', '.join(contexts) or 'none'}",
+            "See them with: kubectl config get-contexts; or connect() without a context for the lab",
+        )
+    return paths
 
 
 def _contexts(paths: str) -> list[str]:

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 from srcip_nb.errors import LabError, UsageError
 from srcip_nb.lab.client import LabClient
@@ -34,49 +34,71 @@ START_WITHIN = 60.0  # seconds
 STOP_WITHIN = 10.0  # seconds
 
 _count = itertools.count(1)
-_children: dict[int, subprocess.Popen[bytes]] = {}  # supervisors started here: a parent has to collect their ends
+_children: dict[int, Child] = {}  # supervisors started here: a parent has to collect their ends
 
 
-def start(spec: LabSpec, owner: Process | None) -> LabRecord:
+class Child(Protocol):
+    """A supervisor's process, as whoever started it sees it."""
+
+    pid: int
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return when it has ended, and collect its end."""
+
+
+class Launcher(Protocol):
+    """How a supervisor comes to run: as a program of its own, or as a fork of a warm process (``template.py``)."""
+
+    def __call__(self, order: dict[str, Any], log: BinaryIO, ready_fd: int) -> Child:
+        """Start it on an order; it writes to ``log`` and says once on ``ready_fd`` what came of the start."""
+
+
+def start(spec: LabSpec, owner: Process | None, where: Path | None = None, launch: Launcher | None = None) -> LabRecord:
     """Start a lab and return when its nodes are Ready and its API answers.
 
     Args:
         spec: its settings.
         owner: the process at whose end the lab ends; None: it runs until it is stopped.
+        where: the directory that holds the lab's own; None: ``state_dir()``.
+        launch: how the supervisor comes to run; None: as a program of its own.
 
     Raises:
         LabError: a lab of that name runs already, or this machine cannot run one; nothing is left behind.
     """
-    with _starting_one_at_a_time():
-        if find_lab(spec.name):
+    where = where or state_dir()
+    with _starting_one_at_a_time(where):
+        if find_lab(spec.name, where):
             raise LabError(f"a lab named {spec.name!r} is running already", f"Stop it: srcip-nb lab down {spec.name}")
-        directory = state_dir() / spec.name
+        directory = where / spec.name
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700)
-        return _spawn(spec, owner, directory)
+        return _spawn(spec, owner, directory, launch or _program)
 
 
-def _spawn(spec: LabSpec, owner: Process | None, directory: Path) -> LabRecord:
+def _program(order: dict[str, Any], log: BinaryIO, ready_fd: int) -> Child:
+    return subprocess.Popen(
+        [sys.executable, "-m", "srcip_nb.lab.supervisor", json.dumps({**order, "ready_fd": ready_fd})],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        pass_fds=[ready_fd],
+        start_new_session=True,
+        cwd="/",
+    )
+
+
+def _spawn(spec: LabSpec, owner: Process | None, directory: Path, launch: Launcher) -> LabRecord:
     reading, writing = os.pipe()
     order = {
         "spec": spec.to_dict(),
         "owner": {"pid": owner.pid, "started": owner.started} if owner else None,
         "directory": str(directory),
-        "ready_fd": writing,
     }
     log = directory / "log"
     try:
         # Appending, so that whoever writes goes on at the end after `trim_log` has cut it.
         with open(log, "ab") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "srcip_nb.lab.supervisor", json.dumps(order)],
-                stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-                pass_fds=[writing],
-                start_new_session=True,
-                cwd="/",
-            )
+            process = launch(order, errors, writing)
     finally:
         os.close(writing)
     try:
@@ -140,9 +162,9 @@ def _end(process: Process | None) -> None:
 
 
 @contextlib.contextmanager
-def _starting_one_at_a_time() -> Iterator[None]:
+def _starting_one_at_a_time(where: Path) -> Iterator[None]:
     """Two kernels that open at once must not start two labs of one name."""
-    with open(state_dir() / ".starting", "w") as lock:
+    with open(where / ".starting", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -153,10 +153,14 @@ def trim_log(path: Path, limit: int = LOG_LIMIT) -> None:
         log.write(b"(older lines are gone)\n" + kept)
 
 
-def running_labs() -> list[LabRecord]:
-    """The labs of this user whose supervisor runs, oldest first; what a dead one left behind is removed."""
+def running_labs(where: Path | None = None) -> list[LabRecord]:
+    """The labs of this user whose supervisor runs, oldest first; what a dead one left behind is removed.
+
+    Args:
+        where: the directory that holds them; None: ``state_dir()``.
+    """
     labs = []
-    for directory in state_dir().iterdir():
+    for directory in (where or state_dir()).iterdir():
         if not directory.is_dir():
             continue
         record = read_record(directory)
@@ -169,9 +173,9 @@ def running_labs() -> list[LabRecord]:
     return sorted(labs, key=lambda lab: lab.created)
 
 
-def find_lab(name: str) -> LabRecord | None:
+def find_lab(name: str, where: Path | None = None) -> LabRecord | None:
     """The running lab of that name, or None."""
-    return next((lab for lab in running_labs() if lab.name == name), None)
+    return next((lab for lab in running_labs(where) if lab.name == name), None)
 
 
 def choose_lab(name: str | None) -> LabRecord:

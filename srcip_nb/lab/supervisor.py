@@ -34,8 +34,12 @@ LOG_LOOK_EVERY = 5.0  # seconds
 
 
 def main() -> None:
-    """Run one lab until its owner ends, its agent ends, or SIGTERM; ``lifecycle.start`` gives the order as JSON."""
-    order = json.loads(sys.argv[1])
+    """Run one lab; ``lifecycle.start`` gives the order as JSON."""
+    carry_out(json.loads(sys.argv[1]))
+
+
+def carry_out(order: dict[str, Any]) -> None:
+    """Run one lab until its owner ends, its agent ends, or SIGTERM."""
     ready = os.fdopen(order["ready_fd"], "w")
     directory = Path(order["directory"])
     janitor = _start_janitor(directory)
