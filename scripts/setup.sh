@@ -74,6 +74,15 @@ system_packages() {
     fi
 }
 
+# What only the tests in a browser need: without it they are skipped, so where it cannot be had the rest goes on.
+browser() {
+    for program in chromium chromium-browser google-chrome; do
+        ! command -v "$program" >/dev/null || return 0
+    done
+    if can_install && say "Installing system package: chromium" && install_quietly chromium; then return 0; fi
+    say "There is no Chromium here, so the tests in a browser will be skipped. Try: sudo apt-get install chromium"
+}
+
 # A virtual environment, also where Debian's python3 comes without its venv module.
 virtual_environment() {
     [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1 || return 0
@@ -120,6 +129,7 @@ python_packages() {
 }
 
 system_packages
+[ "$wanted" = run ] || browser
 if ! is_installed; then
     virtual_environment
     python_packages

@@ -179,6 +179,19 @@ class Follower:
                     "Did the requests reach a pod? Look at the pods: cluster.pods()",
                 )
 
+    def take(self) -> list[Batch]:
+        """The lines that came since they were last taken or asked for, without waiting; they are kept no longer.
+
+        Raises:
+            ClusterError: as for ``rows``.
+        """
+        if self._fatal is not None:
+            raise self._fatal
+        with self._news:
+            batches = self._taken()
+            self._news.notify_all()
+        return batches
+
     def batches(self, most_waiting: int = 1 << 24) -> Iterator[list[Batch]]:
         """The lines as they come, for whoever keeps no table: each is forgotten here when it was given.
 
