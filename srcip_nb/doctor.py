@@ -1,14 +1,15 @@
-"""What this machine can do for a lab, found by trying it: the kernel, its programs, the Python packages.
+"""What this machine can do for a lab, found by trying it: the kernels, its programs, the Python packages.
 
-    ok       kernel root         namespaces, veths, NAT
-    without  ip_vs               kube-proxy's mode ipvs            sudo modprobe ip_vs
-    missing  nginx               pods run it                       sudo apt-get install -y nginx-light
+    ok       kernel root         Linux 6.1.0: modes iptables, nftables; pod networks calico, flannel, ptp
+    without  root: mode ipvs     kernel=auto takes uml for it; ...; type: sudo modprobe ip_vs
+    missing  nginx               pods run it; type: sudo apt-get install -y nginx-light
 
 What is ``missing`` keeps a lab from running; ``without`` a thing that is only nice to have it runs all the same.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import re
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,12 +25,14 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from srcip_nb.lab.entrypoint import STREAM_MODULE
-from srcip_nb.lab.kernel import KERNELS, can_run
+from srcip_nb.lab.kernel import KERNELS
 from srcip_nb.lab.kernel.native import NEEDED, PATH, UNSHARE
+from srcip_nb.lab.kernel.trials import KernelReport, mode_remedy, try_kernel
 
 OK, MISSING, WITHOUT, UNKNOWN = "ok", "missing", "without", "unknown"
 TRIAL_WITHIN = 20.0  # seconds
 
+_LONGEST_WORDS = 100
 _TRIAL_SHELL = ("--mount", "sh", "-ec")
 _NFACCT = Path(__file__).resolve().parent / "lab" / "agent" / "nfacct.py"
 
@@ -74,9 +78,7 @@ class Feature:
 FEATURES = (
     Feature("vxlan", "tunnels between nodes", "ip link add v0 type vxlan id 1 dstport 4789", "vxlan", True),
     Feature("conntrack", "the kernel's table of flows", "conntrack -L", "nf_conntrack_netlink", True),
-    Feature("iptables-legacy", "kube-proxy's mode iptables", "iptables-legacy -t nat -S", "iptable_nat", True),
     Feature("nft", "looking at rules as nftables", "nft add table ip trial", "nf_tables"),
-    Feature("ip_vs", "kube-proxy's mode ipvs", "test -e /proc/net/ip_vs", "ip_vs"),
     Feature("nfacct", "kube-proxy's packet counters", f"{sys.executable} -I -S {_NFACCT} trial", "nfnetlink_acct"),
     Feature(
         "overlay",
@@ -102,18 +104,42 @@ _VERSION = re.compile(r"\d+(\.\d+)+")
 
 def doctor() -> list[Finding]:
     """Look at everything a lab needs or can use on this machine."""
-    reasons = {name: can_run(name) for name in KERNELS}
-    working = next((name for name, reason in reasons.items() if not reason), "")
-    features = [try_feature(feature, working) for feature in FEATURES] if working else []
-    kernels = [_kernel(name, reason, bool(working)) for name, reason in reasons.items()]
-    return [*kernels, *features, *programs(), nginx_stream(), *python_packages()]
+    reports = [asyncio.run(try_kernel(name)) for name in KERNELS]
+    native = next((report.name for report in reports if report.name in UNSHARE and not report.why_not), "")
+    features = [try_feature(feature, native) for feature in FEATURES] if native else []
+    return [*kernels(reports), *features, *programs(), nginx_stream(), *python_packages()]
 
 
-def _kernel(name: str, reason: str, one_works: bool) -> Finding:
-    if not reason:
-        return Finding(OK, f"kernel {name}", "works: namespaces, veths and NAT")
-    why, _, remedy = reason.partition("; type: ")
-    return Finding(WITHOUT if one_works else MISSING, f"kernel {name}", why, remedy)
+def kernels(reports: list[KernelReport]) -> list[Finding]:
+    """Say of each kernel whether a lab runs on it, with which proxy modes and pod networks, and what would mend it.
+
+    Args:
+        reports: of all kernels, in the order in which ``kernel="auto"`` tries them.
+    """
+    one_works = any(not report.why_not for report in reports)
+    found = []
+    for report in reports:
+        if report.why_not:
+            state = WITHOUT if one_works else MISSING
+            found.append(Finding(state, f"kernel {report.name}", report.why_not, report.remedy))
+            continue
+        modes = ", ".join(mode for mode, why_not in report.modes.items() if not why_not)
+        cnis = ", ".join(cni for cni, why_not in report.cnis.items() if not why_not)
+        words = f"Linux {report.release}: modes {modes or 'none'}; pod networks {cnis or 'none'}"
+        found.append(Finding(OK, f"kernel {report.name}", words))
+        found += [_lacks_mode(report, mode, reports) for mode, why_not in report.modes.items() if why_not]
+        for cni, why_not in report.cnis.items():
+            if why_not:
+                found.append(Finding(WITHOUT, f"{report.name}: pods by {cni}", why_not, "sudo modprobe vxlan"))
+    return found
+
+
+def _lacks_mode(report: KernelReport, mode: str, reports: list[KernelReport]) -> Finding:
+    others = [other.name for other in reports if not other.why_not and not other.modes.get(mode, "unknown")]
+    why_not = report.modes[mode]
+    said = textwrap.shorten(why_not, _LONGEST_WORDS, placeholder=" ...")
+    words = f"kernel=auto takes {others[0]} for it ({said})" if others else said
+    return Finding(WITHOUT, f"{report.name}: mode {mode}", words, mode_remedy(report.name, mode, why_not))
 
 
 def try_feature(feature: Feature, kernel: str = "root") -> Finding:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from srcip_nb.cluster import DEPLOYMENT, SERVICE, wait_until
 from srcip_nb.errors import NotFinishedError
+from srcip_nb.listening import wait_listening
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,10 +41,10 @@ def wait_ready(
     service: str = SERVICE,
     vip_within: float = VIP_WITHIN,
 ) -> pd.DataFrame:
-    """Wait until the Deployment is rolled out and the Service has its external address.
+    """Wait until the Deployment is rolled out, the Service has its external address, and its pods listen.
 
     A Service whose EXTERNAL-IP stays pending is no error, since many clusters have no load balancer: the table says
-    by which road to go on.
+    by which road to go on. So it does of pods that still refuse connections (asked in a lab alone, see listening.py).
 
     Args:
         cluster: where.
@@ -79,6 +80,9 @@ def wait_ready(
     rows = [("Deployment", deployment, f"{ready} of {ready} replicas ready", time.monotonic() - started)]
     address = wait_for_address(cluster, service, vip_within)
     state = address or _pending(cluster.get("services", service))
+    refusing = wait_listening(cluster, service, service_address(cluster.get("services", service)))
+    if refusing:
+        state += f"; connections are still refused by {refusing}"
     rows.append(("Service", service, state, time.monotonic() - started))
     return pd.DataFrame(rows, columns=["kind", "name", "state", "seconds"]).round({"seconds": 2})
 

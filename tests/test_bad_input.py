@@ -440,7 +440,7 @@ def test_without_nginx(tmp_path):
 def test_doctor_where_all_is_there(cli):
     done = cli("doctor")
     assert done.returncode == 0, done.stdout
-    assert re.search(r"^ok +kernel root ", done.stdout, re.MULTILINE)
+    assert re.search(r"^ok +kernel \w+ +Linux .*: modes iptables", done.stdout, re.MULTILINE)
     assert "missing" not in done.stdout
 
 

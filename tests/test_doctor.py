@@ -1,11 +1,14 @@
 """What doctor says of a machine, here one that is pretended to lack things."""
 
+import asyncio
 import sys
 
 import pytest
 
 from srcip_nb import doctor
 from srcip_nb.doctor import Feature, Finding
+from srcip_nb.lab.kernel import KERNELS, can_run, trials, uml
+from srcip_nb.lab.kernel.trials import KernelReport
 
 
 def test_a_report_is_a_line_each_and_a_verdict():
@@ -67,10 +70,71 @@ def test_a_feature_that_does_not_work(monkeypatch, is_needed, state):
 
 
 def test_without_the_kernel_its_parts_are_not_tried(monkeypatch):
-    monkeypatch.setattr(
-        doctor, "can_run", lambda kernel: "programs are missing: nginx; type: sudo apt-get install nginx"
-    )
+    async def none_works(kernel: str) -> KernelReport:
+        return KernelReport(kernel, "programs are missing: nginx", "sudo apt-get install nginx")
+
+    monkeypatch.setattr(doctor, "try_kernel", none_works)
     monkeypatch.setattr(doctor, "try_feature", lambda feature: pytest.fail("tried"))
     assert doctor.doctor()[0] == Finding(
         "missing", "kernel root", "programs are missing: nginx", "sudo apt-get install nginx"
     )
+
+
+CNIS = {"calico": "", "flannel": "", "ptp": ""}
+
+
+def test_each_kernel_with_its_modes_and_what_another_does_for_it(monkeypatch):
+    monkeypatch.setattr(trials, "has_module", lambda name: name == "ip_vs")
+    reports = [
+        KernelReport("root", "not allowed here", "sudo srcip-nb"),
+        KernelReport(
+            "userns",
+            release="6.12",
+            modes={"iptables": "", "nftables": "", "ipvs": "no such protocol"},
+            cnis={**CNIS, "ptp": "unknown device type"},
+        ),
+        KernelReport("uml", release="6.1", modes={"iptables": "", "nftables": "", "ipvs": ""}, cnis=CNIS),
+    ]
+    assert doctor.kernels(reports) == [
+        Finding("without", "kernel root", "not allowed here", "sudo srcip-nb"),
+        Finding("ok", "kernel userns", "Linux 6.12: modes iptables, nftables; pod networks calico, flannel"),
+        Finding(
+            "without", "userns: mode ipvs", "kernel=auto takes uml for it (no such protocol)", "sudo modprobe ip_vs"
+        ),
+        Finding("without", "userns: pods by ptp", "unknown device type", "sudo modprobe vxlan"),
+        Finding("ok", "kernel uml", "Linux 6.1: modes iptables, nftables, ipvs; pod networks calico, flannel, ptp"),
+    ]
+    alone = doctor.kernels(reports[:2])
+    assert alone[2] == Finding("without", "userns: mode ipvs", "no such protocol", "sudo modprobe ip_vs")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "said", "module", "uml", "remedy"),
+    [
+        ("root", "sh: 1: ipvsadm: not found", True, "", "sudo apt-get install -y ipvsadm"),
+        ("uml", "bash: line 1: ipset: command not found", False, "/usr/bin/linux.uml", "sudo apt-get install -y ipset"),
+        ("root", "Protocol not available", True, "", "sudo modprobe ip_vs"),
+        ("userns", "Protocol not available", False, None, "sudo apt-get install -y user-mode-linux"),
+        ("userns", "Protocol not available", False, "/usr/bin/linux.uml", ""),
+        ("uml", "Protocol not available", True, "/usr/bin/linux.uml", ""),
+    ],
+)
+def test_what_mends_a_mode(monkeypatch, kernel, said, module, uml, remedy):
+    monkeypatch.setattr(trials, "has_module", lambda name: module)
+    monkeypatch.setattr(trials, "find_program", lambda: uml)
+    assert trials.mode_remedy(kernel, "ipvs", said) == remedy
+
+
+@pytest.mark.lab
+def test_a_kernel_that_works_tells_its_modes_and_pod_networks():
+    report = asyncio.run(trials.try_kernel(next(name for name in KERNELS if not can_run(name))))
+    assert not report.why_not and report.release
+    assert report.modes["iptables"] == "" and set(report.modes) == {"iptables", "nftables", "ipvs"}
+    assert report.cnis == CNIS
+
+
+def test_a_kernel_that_does_not_start_is_reported(monkeypatch):
+    monkeypatch.setattr(trials, "can_run", lambda name: "not here; type: sudo something")
+    assert asyncio.run(trials.try_kernel("root")) == KernelReport("root", "not here", "sudo something")
+    monkeypatch.setattr(uml, "find_program", lambda: None)
+    assert asyncio.run(trials.try_kernel("uml")) == KernelReport("uml", "there is no User Mode Linux here", uml.INSTALL)

@@ -47,11 +47,11 @@ COMMIT
 class KernelLab:
     """An agent with a topology, and an event loop to speak to it."""
 
-    def __init__(self, t: Topology) -> None:
+    def __init__(self, t: Topology, kernel: str = "auto") -> None:
         self.loop = asyncio.new_event_loop()
         self.topology = t
         self.events: list[dict[str, Any]] = []
-        self.agent: Agent = self.run(start_agent())
+        self.agent: Agent = self.run(start_agent(kernel))
         for name in ("log", "exited"):
             self.agent.on(name, self.events.append)
         self.call("configure", text=topology_text(t))
@@ -115,8 +115,10 @@ class KernelLab:
 
 
 @contextlib.contextmanager
-def kernel_lab(workers: int = 2, clients: int = 1, cni: str = "calico", announce: str = "l2") -> Iterator[KernelLab]:
-    lab = KernelLab(topology(workers, clients, cni, announce))
+def kernel_lab(
+    workers: int = 2, clients: int = 1, cni: str = "calico", announce: str = "l2", kernel: str = "auto"
+) -> Iterator[KernelLab]:
+    lab = KernelLab(topology(workers, clients, cni, announce), kernel)
     try:
         yield lab
     finally:

@@ -219,3 +219,19 @@ def test_no_host_and_no_pod_has_a_way_out(lab, cluster):
 
 def _run(*argv: str) -> str:
     return subprocess.run(argv, text=True, capture_output=True, check=True).stdout
+
+
+@pytest.mark.timeout(300)
+def test_ten_labs_in_a_row_leave_nothing():
+    def here() -> tuple[int, int, list[str]]:
+        return len(processes_below(os.getpid())), len(os.listdir("/proc/self/fd")), sorted(os.listdir(state))
+
+    state = os.environ["SRCIP_STATE_DIR"]
+    with Lab(workers=1):
+        pass
+    before = here()
+    for _ in range(10):
+        with Lab(workers=1) as lab:
+            traces = Traces(lab.record)
+        assert traces.left() == []
+    assert here() == before

@@ -15,12 +15,15 @@ pieces; the serial line of a User Mode Linux does: it stops for ever once its 40
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+# What is said of a host that has gone: by a pipe the one, by a serial line the other.
+_GONE = (errno.EPIPE, errno.EIO)
 PIECE_OF_SERIAL_LINE, PIECE_OF_PIPE = 3000, 60000
 
 
@@ -57,7 +60,7 @@ class Wire:
         """Read requests until the host closes its end; lines that are no request are answered with an error."""
         buffer = b""
         pieces: list[bytes] = []
-        while data := os.read(self._read_fd, 65536):
+        while data := self._read():
             buffer += data
             *lines, buffer = buffer.split(b"\n")
             for line in lines:
@@ -76,6 +79,14 @@ class Wire:
                     continue
                 yield request
 
+    def _read(self) -> bytes:
+        try:
+            return os.read(self._read_fd, 65536)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return b""  # a serial line whose other end is gone
+
     def send(self, message: dict[str, Any]) -> None:
         """Write one message; blocks while the host does not read."""
         self._write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
@@ -85,6 +96,8 @@ class Wire:
             try:
                 while data:
                     data = data[os.write(self._write_fd, data) :]
-            except BrokenPipeError:
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
                 # The host has gone; requests() comes to its end by itself, and the agent with it.
                 return

@@ -59,6 +59,8 @@ def main() -> int:
         if is_alone:
             users.pretend_other_users()
         prepare_mounts()
+        if is_guest:
+            guest.complete_cpuinfo()
     except OSError as error:
         sys.stderr.write(f"the agent cannot make its private surroundings: {error}\n")
         return 1

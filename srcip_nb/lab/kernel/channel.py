@@ -102,9 +102,22 @@ class Agent:
         kernel: which kernel it runs on, by its name in ``kernel.KERNELS``.
         passed_over: kernels that were tried before this one, and why they would not do.
         closed: a future, done when the agent has ended; its result is the reason, one sentence.
+
+    Args:
+        process: what holds it, leader of a session of its own.
+        wire: to and from the agent.
+        stderr: what the process says beside.
+        explain: makes a reason of the last words of one that ended by itself.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, wire: Wire, stderr: asyncio.StreamReader) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        wire: Wire,
+        stderr: asyncio.StreamReader,
+        explain: Callable[[str], str] = str,
+    ) -> None:
+        self._explain = explain
         self._process = process
         self._stdout, self._stdin = wire
         self._stderr = stderr
@@ -122,12 +135,28 @@ class Agent:
         self.passed_over: dict[str, str] = {}
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self._first_line: asyncio.Future[None] = self._loop.create_future()
+        self._watch_front()
         self._tasks = [asyncio.create_task(work) for work in (self._read(), self._write(), self._listen_to_stderr())]
 
     @property
     def pid(self) -> int:
         """The pid of the process that holds the agent; killing it ends the lab's kernel side."""
         return self._process.pid
+
+    def _watch_front(self) -> None:
+        """See to it that what the process in front started ends with it: its children hold the wire open too."""
+        try:
+            front = os.pidfd_open(self._process.pid)
+        except ProcessLookupError:
+            self._kill()
+            return
+
+        def ended() -> None:
+            self._loop.remove_reader(front)
+            os.close(front)
+            self._kill()
+
+        self._loop.add_reader(front, ended)
 
     def _kill(self) -> None:
         # It leads a session of its own, and a User Mode Linux is more than one process.
@@ -220,7 +249,7 @@ class Agent:
             code = await self._process.wait()
             await asyncio.wait(self._tasks[2:], timeout=0.5)
             words = self._last_words.decode(errors="replace").strip().rpartition("\n")[2]
-            self._end("it was closed" if self._is_closing else words or f"exit status {code}")
+            self._end("it was closed" if self._is_closing else self._explain(words or f"exit status {code}"))
 
     def _take(self, message: dict[str, Any]) -> None:
         number = message.get("id")

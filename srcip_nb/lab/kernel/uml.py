@@ -18,6 +18,7 @@ import random
 import secrets
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from srcip_nb.lab.kernel.channel import LONGEST_ANSWER, Agent
 from srcip_nb.lab.kernel.native import AGENT, PATH, install_command, missing_programs
 
 PROGRAM = "linux.uml"
-MEMORY = "128M"
+MEGABYTES = 128
 START_TIMEOUT = 60.0
 INSTALL = "sudo apt-get install -y user-mode-linux"
 
@@ -48,7 +49,7 @@ def command_line(program: str, wire: int, folder: str, seed: str) -> list[str]:
         seed: 64 hex digits of randomness.
     """
     kernel = (
-        f"mem={MEMORY} root=/dev/root rootfstype=hostfs rootflags=/ ro init={sys.executable} "
+        f"mem={MEGABYTES}M root=/dev/root rootfstype=hostfs rootflags=/ ro init={sys.executable} "
         f"con=null con0=null,fd:1 ssl=null ssl0=fd:{wire} umid=lab uml_dir={folder} quiet lab.seed={seed}"
     )
     return [program, *kernel.split(), "--", "-I", "-S", str(AGENT), "guest"]
@@ -101,26 +102,78 @@ async def start_uml() -> Agent:
         wire = await asyncio.open_connection(sock=ours.dup(), limit=LONGEST_ANSWER)
     if process.stdout is None:
         raise LabError("the lab's kernel process was started without pipes")
-    agent = Agent(process, wire, process.stdout)
-    agent.closed.add_done_callback(lambda _: shutil.rmtree(folder, ignore_errors=True))
+    agent = Agent(process, wire, process.stdout, lambda words: _why_it_ended(words, folder))
+    watcher = _start_watcher(process.pid, folder)
+    agent.closed.add_done_callback(lambda _: _clear(watcher, folder))
     await agent.wait_ready(START_TIMEOUT)
     return agent
+
+
+def _start_watcher(group: int, folder: str) -> subprocess.Popen[bytes]:
+    """A shell that waits for this process to end, however it ends, and then ends the guest and removes its folder.
+
+    The guest's own word is not enough: one whose host was killed has been seen to stay, idle, with its line closed.
+    """
+    script = 'read -r _; kill -s KILL -- "-$0"; rm -rf -- "$1"'
+    return subprocess.Popen(
+        ["/bin/sh", "-c", script, str(group), folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _clear(watcher: subprocess.Popen[bytes], folder: str) -> None:
+    # Killed while its pipe is open, for the group's number may soon be another's.
+    watcher.kill()
+    watcher.wait()
+    if watcher.stdin:
+        watcher.stdin.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def memory_folder() -> str:
     """Where the guest's memory goes, a file that is unlinked at once: a folder that lets programs be mapped from it.
 
     Raises:
-        LabError: there is none; Docker mounts /dev/shm noexec.
+        LabError: there is none; Docker mounts /dev/shm noexec, and a disk may be full.
     """
     tried = [os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp", os.path.expanduser("~/.cache"), "/dev/shm"]
+    reasons = {}
     for folder in filter(None, tried):
-        if os.access(folder, os.W_OK) and not os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        reasons[folder] = _unfit(folder)
+        if not reasons[folder]:
             return folder
+    words = ", ".join(f"{folder} {reason}" for folder, reason in reasons.items())
     raise LabError(
-        f"no folder for the memory of a User Mode Linux: {', '.join(filter(None, tried))} are noexec or not writable",
-        "Set TMPDIR to a folder on a disk that is mounted without noexec.",
+        f"no folder for the memory of a User Mode Linux: {words}",
+        f"Set TMPDIR to a folder on a disk that is mounted without noexec and has {MEGABYTES} MB free.",
     )
+
+
+def _unfit(folder: str) -> str:
+    """Why a folder cannot hold the guest's memory; "" if it can."""
+    if not os.access(folder, os.W_OK):
+        return "is not writable"
+    disk = os.statvfs(folder)
+    if disk.f_flag & os.ST_NOEXEC:
+        return "is mounted noexec"
+    free = disk.f_bavail * disk.f_frsize
+    return "" if free >= MEGABYTES << 20 else f"has only {free >> 20} MB free"
+
+
+def _why_it_ended(words: str, folder: str) -> str:
+    """The reason why a User Mode Linux ended: its own last words, and that its disk is full, which it does not know.
+
+    It has given back by now what it had, so the disk was full if even that is less than a guest may take.
+    """
+    with contextlib.suppress(OSError):
+        reason = _unfit(os.path.dirname(folder))
+        return (
+            f"{words}; {os.path.dirname(folder)} {reason}, and its memory may take {MEGABYTES} MB" if reason else words
+        )
+    return words
 
 
 @contextlib.contextmanager

@@ -14,10 +14,11 @@ tables of iptables, and chains' names with them: there the new mode's rules take
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from srcip_nb.errors import LabError
-from srcip_nb.lab.proxy import nftables, nfttable
+from srcip_nb.lab.proxy import nftables, nftparts, nfttable
 from srcip_nb.lab.proxy.calls import LOAD_TIMEOUT, CallsAgent, run
 from srcip_nb.lab.proxy.iptables import CLUSTER_CIDR, NFACCT_COUNTERS, Features, Renderer
 from srcip_nb.lab.proxy.ipvs_node import IpvsNode
@@ -128,7 +129,8 @@ class IptablesNode:
 class NftablesNode:
     """Proxy mode nftables on one node.
 
-    The first sync puts whole tables in the place of what is there; later ones are transactions of what changed.
+    The first sync puts whole tables in the place of what is there; later ones are transactions of what changed. What
+    is too long for the kernel to take at once goes in parts.
 
     Args:
         agent: where commands are run.
@@ -150,14 +152,47 @@ class NftablesNode:
         await run(self._agent, self.node.name, ["nft", "-f", "-"], transaction)
 
     async def _replace(self, wanted: nfttable.Table) -> None:
+        try:
+            await self._replace_at_once(wanted)
+        except LabError as error:
+            if nftparts.TOO_LONG not in error.cause:
+                raise
+            empty = nftables.Renderer(self.node, self._cluster_cidr).table(ServiceMap())
+            await self._replace_at_once(empty)
+            await self._run_parts(nftparts.parts(empty, wanted))
+
+    async def _replace_at_once(self, wanted: nfttable.Table) -> None:
         if self._has_ipv6:
             try:
                 await self._run(nfttable.whole([wanted, nftables.ipv6_table()]))
                 return
-            except LabError:
+            except LabError as error:
+                if nftparts.TOO_LONG in error.cause:
+                    raise
                 # A kernel may know no IPv6; whatever else was wrong is still so without it.
                 self._has_ipv6 = False
         await self._run(nfttable.whole([wanted]))
+
+    async def _run_parts(self, parts: Sequence[str]) -> None:
+        """Load parts in order, in as few transactions as the kernel takes."""
+        try:
+            await self._run("".join(parts))
+        except LabError as error:
+            if nftparts.TOO_LONG not in error.cause or len(parts) < 2:
+                raise
+            for half in nftparts.halves(parts):
+                await self._run_parts(half)
+
+    async def _change(self, had: nfttable.Table, wanted: nfttable.Table, transaction: str) -> bool:
+        """Turn one table into another; False if the kernel refused."""
+        try:
+            await self._run(transaction)
+        except LabError as error:
+            if nftparts.TOO_LONG not in error.cause:
+                # Before Linux 6.2 a chain counts as used for a moment after the map element that led to it is deleted.
+                return False
+            await self._run_parts(nftparts.parts(had, wanted))
+        return True
 
     async def sync(self, services: ServiceMap) -> bool:
         """Make the kernel hold the rules for these Services; True if anything had to be loaded."""
@@ -166,12 +201,8 @@ class NftablesNode:
         wanted = self._renderer.table(services)
         had, self._loaded = self._loaded, None
         transaction = "" if had is None else nfttable.changes(had, wanted)
-        if transaction:
-            try:
-                await self._run(transaction)
-            except LabError:
-                # Before Linux 6.2 a chain counts as used for a moment after the map element that led to it is deleted.
-                had = None
+        if had is not None and transaction and not await self._change(had, wanted, transaction):
+            had = None
         if had is None:
             await self._replace(wanted)
         self._loaded = wanted
