@@ -8,8 +8,8 @@
 
 Left out are parameters and set-up, cells that show nothing, what is folded, and all that follows the last cell
 (``done``). Type shrinks until a slide fits, but never below what the back row can read: then its output goes on a slide
-of its own, text of many lines in two columns, and one that is still too long goes on on the next page. A deck is a PDF of 16:9 pages and a page for the
-browser that scrolls slide by slide; neither needs a network.
+of its own, text of many lines in two columns, and one that is still too long goes on on the next page. A deck is a PDF
+of 16:9 pages and a page for the browser that scrolls slide by slide; neither needs a network.
 """
 
 from __future__ import annotations
