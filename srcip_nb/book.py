@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import html
 import io
+import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +37,7 @@ from srcip_nb.print_pages import (
 from srcip_nb.run import course
 from srcip_nb.text import t
 
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
@@ -109,12 +112,15 @@ def render(source: Path, site: Path, names: Sequence[str], lang: str) -> list[Ch
         pages[name] = Chapter(name, html.unescape(context.get("title", "")), context.get("body", ""))
 
     with tempfile.TemporaryDirectory() as scratch, docutils_namespace():
-        log = io.StringIO()
-        sphinx = Sphinx(source, None, site, scratch, "html", settings(lang), status=None, warning=log)
+        log, built = io.StringIO(), Path(scratch) / "built" / "site"  # MyST-NB writes beside the site as well
+        sphinx = Sphinx(source, None, built, Path(scratch) / "doctrees", "html", settings(lang), None, None, log)
         sphinx.connect("html-page-context", keep)
         sphinx.build()
-    if log.getvalue().strip() or sphinx.statuscode:
-        raise BookError(f"Sphinx complains: {log.getvalue().strip()}", "Mend the notebook or the glossary it names.")
+        complaints = COLOUR.sub("", log.getvalue()).strip()
+        if complaints or sphinx.statuscode:
+            raise BookError(f"Sphinx complains: {complaints}", "Mend the notebook or the glossary it names.")
+        shutil.rmtree(site, ignore_errors=True)
+        shutil.copytree(built, site, ignore=shutil.ignore_patterns("_sources", ".buildinfo"))
     return [pages[name] for name in [*names, GLOSSARY, INDEX]]
 
 

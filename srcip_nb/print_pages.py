@@ -11,6 +11,7 @@ text in, text out; ``write_pdf`` alone makes a file.
 from __future__ import annotations
 
 import html
+import logging
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -229,6 +230,8 @@ def laid_out(text: str) -> Any:
         from weasyprint import HTML
     except (ImportError, OSError) as error:
         raise BookError(f"pages cannot be laid out: {error}", NEEDED) from error
+    for name in ("weasyprint", "weasyprint.progress"):  # each step, and what is meant for a screen
+        logging.getLogger(name).setLevel(logging.ERROR)
     return HTML(string=text, base_url=None).render(pdf_variant="pdf/ua-1", pdf_tags=True)
 
 

@@ -8,8 +8,8 @@
 
 Left out are parameters and set-up, cells that show nothing, what is folded, and all that follows the last cell
 (``done``). Type shrinks until a slide fits, but never below what the back row can read: then its output goes on a slide
-of its own, text of many lines in two columns, and one that is still too long goes on on the next page. A deck is a PDF
-of 16:9 pages and a page for the browser that scrolls slide by slide; neither needs a network.
+of its own, text of many lines in two columns, a long table on several. A deck is a PDF of 16:9 pages and a page for the
+browser that scrolls slide by slide; neither needs a network.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from srcip_nb.print_pages import Chapter, document, laid_out, parsed, tidy_table
 if TYPE_CHECKING:
     from bs4 import Tag
 
-SMALLEST = 3  # of the sizes 0 to 3 in slides.css; 18 px on a page of 720
+SMALLEST = 2  # of the sizes 0 to 2 in slides.css; text of 20 px, tables of 16 px, on a page of 720
+FEWEST = 3  # rows on a slide of a table that goes on on the next one
 
 
 @dataclass(frozen=True)
@@ -134,17 +135,37 @@ def fitted(deck: Sequence[Slide], fits: Callable[[Sequence[Sized]], Sequence[boo
         next_sized, next_done = [], []
         for at, (slide, size) in enumerate(sized):
             is_whole = bool(slide.output and (slide.text or slide.code))
-            if done[at] or held[at] or (size == SMALLEST and not is_whole):
+            if done[at] or held[at]:
                 next_sized.append((slide, size))
                 next_done.append(True)
-            elif size == SMALLEST - 1 and is_whole:
+            elif size == SMALLEST and is_whole:
                 next_sized += [(replace(slide, output=""), 0), (replace(slide, text="", code=""), 0)]
                 next_done += [False, False]
+            elif size == SMALLEST:
+                parts = halves(slide)
+                next_sized += [(part, size) for part in parts]
+                next_done += [len(parts) == 1] * len(parts)
             else:
                 next_sized.append((slide, size + 1))
                 next_done.append(False)
         sized, done = next_sized, next_done
     return sized
+
+
+def halves(slide: Slide) -> list[Slide]:
+    """A slide as two with half of its table's rows each, or the slide alone if it has no table to part."""
+    both = [parsed(slide.output), parsed(slide.output)]
+    if len(both[0].select("tbody tr")) < 2 * FEWEST or len(both[0].select("table")) != 1:
+        return [slide]
+    for soup, is_first in zip(both, (True, False), strict=True):
+        rows = soup.select("tbody tr")
+        middle = (len(rows) + 1) // 2
+        for row in rows[middle:] if is_first else rows[:middle]:
+            row.decompose()
+    for block in both[1].select(".output"):
+        if not block.find("table"):
+            block.decompose()
+    return [replace(slide, output=str(both[0])), replace(slide, text="", code="", output=str(both[1]))]
 
 
 def deck_html(sized: Sequence[Sized], title: str, lang: str) -> str:

@@ -21,6 +21,9 @@ from srcip_nb.book_source import (
 )
 from srcip_nb.print_pages import Chapter, contents, headings, only, printed, tidy_tables, words_linked
 
+# sphinx-book-theme 1.4 uses what Sphinx 9 has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API modifications")
+
 V4 = nbformat.v4
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 GLOSSARY = """# Glossary
@@ -187,7 +190,7 @@ def small_book(tmp_path_factory):
             V4.new_markdown_cell("<details><summary>解答</summary>\n\n答えは42\n\n</details>", id="3"),
         ]
         paths.append(folder / f"{name}.ipynb")
-        nbformat.write(V4.new_notebook(cells=cells), paths[-1])
+        nbformat.write(V4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}}), paths[-1])
     return folder, write_book(paths, folder / "out", "ja")
 
 

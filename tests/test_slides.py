@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from srcip_nb.print_pages import Chapter
-from srcip_nb.slides import SMALLEST, Slide, deck_html, fitted, pages_taken, slides, write_deck
+from srcip_nb.slides import SMALLEST, Slide, deck_html, fitted, halves, pages_taken, slides, write_deck
 
 
 def cell(code: str, output: str = "", tag: str = "") -> str:
@@ -67,6 +67,18 @@ def test_a_long_slide_becomes_two_and_an_endless_one_goes_on():
     assert fitted([Slide("endless", output="x")], lambda sized: [False] * len(sized)) == [
         (Slide("endless", output="x"), SMALLEST)
     ]
+
+
+def test_a_long_table_is_parted_with_its_head_on_both():
+    rows = "".join(f"<tr><td>{number}</td></tr>" for number in range(7))
+    table = (
+        f'<div class="output">log</div><div class="output"><table><thead>H</thead><tbody>{rows}</tbody></table></div>'
+    )
+    first, second = halves(Slide("t", output=table))
+    assert "log" in first.output and "<td>3</td>" in first.output and "<td>4</td>" not in first.output
+    assert "log" not in second.output and "H" in second.output and "<td>4</td></tr><tr>" in second.output
+    assert "<td>3</td>" not in second.output
+    assert halves(Slide("t", output="<pre>long</pre>")) == [Slide("t", output="<pre>long</pre>")]
 
 
 def test_pages_are_counted_from_where_a_slide_begins():
