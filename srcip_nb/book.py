@@ -113,7 +113,7 @@ def render(source: Path, site: Path, names: Sequence[str], lang: str) -> list[Ch
 
     with tempfile.TemporaryDirectory() as scratch, docutils_namespace():
         log, built = io.StringIO(), Path(scratch) / "built" / "site"  # MyST-NB writes beside the site as well
-        sphinx = Sphinx(source, None, built, Path(scratch) / "doctrees", "html", settings(lang), None, None, log)
+        sphinx = Sphinx(source, None, built, Path(scratch) / "doctrees", "html", settings(lang), None, log)
         sphinx.connect("html-page-context", keep)
         sphinx.build()
         complaints = COLOUR.sub("", log.getvalue()).strip()
