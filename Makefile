@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := PYTHON=$(PYTHON) sh scripts/setup.sh
 
-.PHONY: help setup run handout slides solutions lab test lint bench clean
+.PHONY: help setup run handout slides solutions lab dashboard test lint bench clean
 help:
 	@echo "make run    execute the course in a lab of its own: table, executed notebooks and handout under out/"
 	@echo "make handout  the course, executed, as a book and notebook by notebook: HTML and PDF under out/handout/"
 	@echo "make slides  the course, executed, as slides: HTML and PDF under out/slides/"
 	@echo "make solutions  the notebooks with their exercises solved, under out/"
 	@echo "make lab    JupyterLab on notebooks/; the lab starts on first use"
+	@echo "make dashboard  one page to try everything on, in a browser; SRCIP_LANG=ja for Japanese"
 	@echo "make test   the whole test suite"
 	@echo "make lint   formatting, docstrings, types, notebooks without output, spelling"
 	@echo "make bench  speed and size, printed with ratios"
@@ -37,6 +38,12 @@ lab:
 	@$(SETUP) run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks \
 		$$([ "$$(id -u)" = 0 ] && echo --allow-root)
+
+# One kernel and one lab for each page that is open; they end with it, and all of them with this command.
+SRCIP_LANG ?= en
+dashboard:
+	@$(SETUP) run
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/voila --Voila.ip=127.0.0.1 notebooks/$(SRCIP_LANG)/dashboard.ipynb
 
 test:
 	@$(SETUP) test

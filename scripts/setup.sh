@@ -36,13 +36,24 @@ install_quietly() {
     return $status
 }
 
+# Debian's nginx has the module stream in a package of its own; others have it built in.
+has_stream() {
+    trial=$(mktemp) && printf 'pid /dev/null;\nevents {}\nstream {}\n' >"$trial"
+    module=/usr/lib/nginx/modules/ngx_stream_module.so
+    nginx -t -q -c "$trial" >/dev/null 2>&1 || nginx -t -q -c "$trial" -g "load_module $module;" >/dev/null 2>&1
+    status=$?
+    rm -f "$trial"
+    return $status
+}
+
 system_packages() {
     PATH=$PATH:/usr/sbin:/sbin
     missing=
     for pair in ip:iproute2 iptables-legacy-restore:iptables nft:nftables conntrack:conntrack nginx:nginx-light \
-        unshare:util-linux sysctl:procps curl:curl; do
+        unshare:util-linux sysctl:procps curl:curl envsubst:gettext-base; do
         command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
     done
+    has_stream || missing="$missing libnginx-mod-stream"
     [ -n "$missing" ] || return 0
     if can_install; then
         say "Installing system packages:$missing"
@@ -74,6 +85,15 @@ handout_packages() {
         say "For the handout these system packages are missing:$missing"
         [ "$wanted" != handout ] || { say "Install them and try again: sudo apt-get install$missing"; exit 1; }
     fi
+}
+
+# What only the tests in a browser need: without it they are skipped, so where it cannot be had the rest goes on.
+browser() {
+    for program in chromium chromium-browser google-chrome; do
+        ! command -v "$program" >/dev/null || return 0
+    done
+    if can_install && say "Installing system package: chromium" && install_quietly chromium; then return 0; fi
+    say "There is no Chromium here, so the tests in a browser will be skipped. Try: sudo apt-get install chromium"
 }
 
 # A virtual environment, also where Debian's python3 comes without its venv module.
@@ -124,6 +144,7 @@ python_packages() {
 
 system_packages
 [ "$wanted" = run ] || handout_packages
+[ "$wanted" = run ] || [ "$wanted" = handout ] || browser
 if ! is_installed; then
     virtual_environment
     python_packages

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from srcip_nb.addresses import addresses
     from srcip_nb.apply import apply
+    from srcip_nb.dashboard import dashboard
     from srcip_nb.explain import explain
     from srcip_nb.logs import logs
     from srcip_nb.notebook import begin, done, predict
@@ -39,6 +40,7 @@ _HOMES = {
     "begin": "notebook",
     "connect": "worlds",
     "controls": "widgets",
+    "dashboard": "dashboard",
     "done": "notebook",
     "explain": "explain",
     "logs": "logs",
@@ -59,6 +61,7 @@ __all__ = [
     "begin",
     "connect",
     "controls",
+    "dashboard",
     "done",
     "explain",
     "logs",

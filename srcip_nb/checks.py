@@ -116,6 +116,89 @@ def _kept_words(df: pd.DataFrame) -> str:
     return t("seen.kept", kept=int(df["preserved"].fillna(False).sum()), answered=answered, addresses=addresses)
 
 
+def logged_as(df: pd.DataFrame, address: str, question: str | None = None) -> Check:
+    """Every answered request was logged with one certain address, whoever sent it.
+
+    Args:
+        df: the one table.
+        address: which.
+        question: a prediction among client, node, pod, unknown … (``source_kind``).
+    """
+    seen = sorted(df["source_ip"].dropna().astype(str).unique())
+    says = t("check.logged_as", address=address)
+    return conclude(says, seen == [address], ", ".join(seen) or t("seen.none"), t("hint.trust"), question, _kinds(df))
+
+
+def logged_as_node(df: pd.DataFrame, node: str, question: str | None = None) -> Check:
+    """Every answered request was logged with an address of one certain node.
+
+    Args:
+        df: the one table.
+        node: its name.
+        question: a prediction among client, node, pod-network … (``source_kind``).
+    """
+    seen = df.loc[df["source_ip"].notna(), ["source_ip", "source_node"]].astype("string")
+    holds = bool(len(seen)) and set(seen["source_node"].fillna("")) == {node}
+    words = ", ".join(sorted(seen["source_ip"].unique())) or t("seen.none")
+    return conclude(t("check.node", node=node), holds, words, t("hint.book"), question, _kinds(df))
+
+
+def by_way_of(df: pd.DataFrame, address: str, passes: bool, question: str | None = None) -> Check:
+    """Every answered request reached the backend by way of the proxy, or none did.
+
+    Args:
+        df: of ``proxied.visit_proxy``.
+        address: of the proxy's pod.
+        passes: whether they should have passed it.
+        question: a prediction of ``proxy`` or ``backend``: who answers the connection.
+    """
+    seen = df["connection_from"].dropna().astype(str)
+    holds = bool(len(seen)) and bool(((seen == address) == passes).all())
+    says = t("check.by_proxy") if passes else t("check.past_proxy")
+    answers = sorted({"proxy" if one == address else "backend" for one in seen})
+    words = ", ".join(sorted(seen.unique())) or t("seen.none")
+    return conclude(says, holds, t("seen.connected", addresses=words), t("hint.ip_mode"), question, answers)
+
+
+# -- checks of tables by visitor ---------------------------------------------------------------------------------------
+
+
+def stayed_near(table: pd.DataFrame, places: Any, question: str | None = None) -> Check:
+    """Whoever has a pod of the Service nearby was answered there and nowhere else.
+
+    Args:
+        table: of ``inside.by_visitor``.
+        places: node -> what counts as near: the node itself, or its zone (NA: in none, which is not looked at).
+        question: a prediction of ``near`` or ``anywhere``.
+    """
+    place = {str(node): str(where) for node, where in places.items() if not pd.isna(where)}
+    answered = {client: [place.get(node, "") for node in row.split(", ") if node] for client, row in
+                table["answered_on"].items()}  # fmt: skip
+    served = {where for some in answered.values() for where in some if where}
+    own = {client: place.get(str(node), "") for client, node in table["from_node"].items()}
+    looked_at = {client: where for client, where in own.items() if where in served}
+    strays = [client for client, where in looked_at.items() if set(answered[client]) != {where}]
+    seen = t("seen.near", near=len(looked_at) - len(strays), all=len(looked_at))
+    return conclude(t("check.near"), not strays, seen, t("hint.hints"), question, ["anywhere" if strays else "near"])
+
+
+def one_pod_each(df: pd.DataFrame, addresses: Any, question: str | None = None) -> Check:
+    """All requests that come from one address were answered by one pod.
+
+    Args:
+        df: the one table, of several clients.
+        addresses: client -> the address by which it is remembered.
+        question: a prediction of the number of different pods for one address.
+    """
+    known = df[df["pod"].notna()]
+    keys = known["client"].astype(str).map({str(client): str(address) for client, address in addresses.items()})
+    pods = known["pod"].astype(str).groupby(keys).nunique()
+    holds = bool(len(pods)) and bool((pods == 1).all())
+    words = ", ".join(f"{address} {count}" for address, count in pods.items()) or t("seen.none")
+    answers = [str(count) for count in sorted(pods.unique())]
+    return conclude(t("check.one_pod"), holds, t("seen.pods_each", counts=words), t("hint.affinity"), question, answers)
+
+
 # -- checks of kubectl's tables, and of answers ------------------------------------------------------------------------
 
 
@@ -254,13 +337,18 @@ __all__ = [
     "answered_at_least",
     "answered_by",
     "as_expected",
+    "by_way_of",
     "equal",
     "has_address",
     "health_ports",
+    "logged_as",
+    "logged_as_node",
+    "one_pod_each",
     "pods_ready",
     "refused",
     "shares_hold",
     "source_ip_kept",
     "source_ip_lost",
+    "stayed_near",
     "timed_out",
 ]

@@ -97,7 +97,7 @@ def clean(
         may not list), left (what still bears our label at the end).
 
     Raises:
-        ClusterError: the API does not answer, or forbids to delete.
+        ClusterError: the API does not answer.
     """
     import pandas as pd
 
@@ -108,16 +108,17 @@ def clean(
     if dry_run:
         rows = [one.row("would be removed") for one in found]
     else:
-        keep = {}
+        keep: dict[str, str] = {}
         spaces = [one for one in found if one.kind.name == "namespaces"]
         for one in sorted((one for one in found if one not in spaces), key=_order):
-            _delete(cluster, one)
+            if not _goes_with_its_owner(one, found):
+                keep |= _delete(cluster, one)
         for one in spaces:
             foreign = _foreign(cluster, kinds, one.body["metadata"]["name"])
             if foreign:
                 keep[one.path] = f"left: it holds what srcip-nb did not create ({', '.join(foreign)})"
             else:
-                _delete(cluster, one)
+                keep |= _delete(cluster, one)
         left = _wait(cluster, kinds, namespaces, run, keep, timeout)
         there = {one.path: _why_there(one) for one in left} | keep
         rows = [one.row(there.get(one.path, REMOVED)) for one in found]
@@ -185,8 +186,17 @@ def _order(one: Found) -> int:
     return _FIRST.index(one.kind.name) if one.kind.name in _FIRST else len(_FIRST)
 
 
-def _delete(cluster: Cluster, one: Found) -> None:
-    """Delete this very object: if another of its name has taken its place meanwhile, that one stays."""
+def _goes_with_its_owner(one: Found, found: Iterable[Found]) -> bool:
+    """Whether its owner is deleted too, so that Kubernetes takes it along: pods, ReplicaSets, EndpointSlices."""
+    uids = {other.body["metadata"].get("uid") for other in found}
+    return any(owner.get("uid") in uids for owner in one.body["metadata"].get("ownerReferences") or [])
+
+
+def _delete(cluster: Cluster, one: Found) -> dict[str, str]:
+    """Delete this very object; returns its path and why it stays, if it may not be deleted.
+
+    If another of its name has taken its place meanwhile, that one is left alone.
+    """
     body: dict[str, Any] = {"propagationPolicy": "Background"}
     uid = one.body["metadata"].get("uid")
     if uid:
@@ -194,8 +204,11 @@ def _delete(cluster: Cluster, one: Found) -> None:
     try:
         cluster.request("DELETE", one.path, body)
     except ApiAnswerError as error:
+        if error.code == 403:
+            return {one.path: f"left: {error.cause}"}
         if error.code not in (404, 409):  # gone already, or another object by now
             raise
+    return {}
 
 
 def _foreign(cluster: Cluster, kinds: Iterable[Kind], namespace: str) -> list[str]:

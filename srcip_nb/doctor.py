@@ -15,12 +15,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from srcip_nb.lab.entrypoint import STREAM_MODULE
 from srcip_nb.lab.kernel import KERNELS, can_run
 from srcip_nb.lab.kernel.native import NEEDED, PATH, UNSHARE
 
@@ -87,6 +89,7 @@ FEATURES = (
 # Beside what a lab cannot do without: program -> (Debian package, what for).
 USEFUL = {
     "curl": ("curl", "requests by hand, from any host or pod"),
+    "envsubst": ("gettext-base", "variables in a pod's nginx configuration"),
     "nft": ("nftables", "looking at rules as nftables"),
     "tcpdump": ("tcpdump", "packets, in any host or pod"),
     "kubectl": ("", "the cluster by hand: https://kubernetes.io/docs/tasks/tools/"),
@@ -101,7 +104,7 @@ def doctor() -> list[Finding]:
     working = next((name for name, reason in reasons.items() if not reason), "")
     features = [try_feature(feature, working) for feature in FEATURES] if working else []
     kernels = [_kernel(name, reason, bool(working)) for name, reason in reasons.items()]
-    return [*kernels, *features, *programs(), *python_packages()]
+    return [*kernels, *features, *programs(), nginx_stream(), *python_packages()]
 
 
 def _kernel(name: str, reason: str, one_works: bool) -> Finding:
@@ -144,6 +147,34 @@ def programs() -> list[Finding]:
             state = MISSING if name in NEEDED else WITHOUT
             found.append(Finding(state, name, used_for, f"sudo apt-get install -y {package}" if package else ""))
     return found
+
+
+def nginx_stream() -> Finding:
+    """Whether this machine's nginx hands on bytes (module stream), built in or from its file; tried by its own test."""
+    what, used_for = "nginx stream", "proxies that speak PROXY protocol, in pods"
+    for load in ("", f"load_module {STREAM_MODULE};"):
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as trial:
+            trial.write("pid /dev/null;\nevents {}\nstream {}\n")
+            trial.flush()
+            argv = ["nginx", "-t", "-q", "-c", trial.name, *(["-g", load] if load else [])]
+            if _succeeds(argv):
+                return Finding(OK, what, used_for)
+    return Finding(WITHOUT, what, used_for, "sudo apt-get install -y libnginx-mod-stream")
+
+
+def _succeeds(argv: list[str]) -> bool:
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TRIAL_WITHIN,
+            check=False,
+            env={"PATH": PATH},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def _version(place: str, name: str) -> str:

@@ -75,6 +75,26 @@ def _is_marked(walk: Any) -> bool:
     return any(int(mark, 16) & MARK for mark in walk["mark_after"].dropna())
 
 
+def _connected(seen: Any) -> set[str]:
+    return set(seen["connection_from"].dropna().astype(str))
+
+
+def _taken(seen: Any) -> set[str]:
+    return set(seen["source_ip"].dropna().astype(str))
+
+
+def _kept(seen: Any) -> int:
+    return int(seen["preserved"].fillna(False).sum())
+
+
+def _met_itself(seen: Any) -> int:
+    return int((seen["pod"].astype(object) == seen["client"].astype(object)).sum())
+
+
+def _without_answer(table: Any) -> set[str]:
+    return set(table.index[table["answered"] == 0])
+
+
 ANSWERS: dict[str, Callable[[Any], Any]] = {
     "01.1": _node_port,
     "01.2": _nodes_without_pods,
@@ -90,6 +110,12 @@ ANSWERS: dict[str, Callable[[Any], Any]] = {
     "06.1": _rules_that_changed_the_mark,
     "06.2": _chain_that_dropped,
     "06.3": _is_marked,
+    "07.1": _connected,
+    "07.2": _taken,
+    "07.3": _kept,
+    "08.1": _met_itself,
+    "08.2": _without_answer,
+    "08.3": _answered,
 }
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WATCH = 60  # seconds that one watch lasts at most, and a dead connection goes unnoticed
 BEGIN_WITHIN = 1.0  # seconds to wait for the first answers; a kubelet may keep its answer back until there is a line
+PLACED_WITHIN = 30.0  # seconds to wait until it is settled after which line "only what comes" begins
 STOP_WITHIN = 2.0  # seconds that closing waits for its threads
 HOPELESS = (401, 403)  # refusals that trying again does not mend
 PATIENCE = 10.0  # seconds that such refusals are borne where lines were read before
@@ -97,7 +98,10 @@ class Follower:
         found = cluster.request("GET", self._target.path, query=self._target.listing)[1]
         self._take_up(found.get("items") or [], query.options())
         begin = time.monotonic()
-        for reader in list(self._readers.values()):
+        readers = list(self._readers.values())
+        for reader in readers:
+            reader.is_placed.wait(max(0.0, begin + PLACED_WITHIN - time.monotonic()))
+        for reader in readers:
             reader.is_begun.wait(max(0.0, begin + BEGIN_WITHIN - time.monotonic()))
         wire = self._wire()
         self._start("watch", lambda: self._watch(wire, found["metadata"]["resourceVersion"]))
@@ -174,6 +178,19 @@ class Follower:
                     f"{requests}{wanted} requests were in the logs after {timeout:g} s ({len(rows)} lines{trouble})",
                     "Did the requests reach a pod? Look at the pods: cluster.pods()",
                 )
+
+    def take(self) -> list[Batch]:
+        """The lines that came since they were last taken or asked for, without waiting; they are kept no longer.
+
+        Raises:
+            ClusterError: as for ``rows``.
+        """
+        if self._fatal is not None:
+            raise self._fatal
+        with self._news:
+            batches = self._taken()
+            self._news.notify_all()
+        return batches
 
     def batches(self, most_waiting: int = 1 << 24) -> Iterator[list[Batch]]:
         """The lines as they come, for whoever keeps no table: each is forgotten here when it was given.

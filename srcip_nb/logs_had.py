@@ -64,7 +64,6 @@ class Had:
             self._owed[line] -= 1
             self._left -= 1
             self._is_met = True
-            self._not_before = 0
             return False
         at = logged_at(line)
         second = (self._newest or 0) if at is None else at // SECOND  # a kubelet's own words bear no time

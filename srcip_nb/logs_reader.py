@@ -71,10 +71,13 @@ class Reader:
 
     def __init__(self, owner: Owner, wire: Wire, one: Container, options: dict[str, Any] | None) -> None:
         self.is_begun = threading.Event()  # the first answer is there, whatever it is
+        self.is_placed = threading.Event()  # where its lines begin is settled: what is written from now on will come
         self.wire = wire
         self._owner = owner
         self._one = one
         self._options = options or {}
+        if self._options.get("tailLines") != 0:
+            self.is_placed.set()
         self._asked_at: float | None = None
         self._is_broken = False  # the last answer did not come to its end
         self._had = Had()
@@ -94,6 +97,7 @@ class Reader:
                     return
                 if not one.has_log or (one.restarts == self._finished and not one.is_running):
                     self.is_begun.set()
+                    self.is_placed.set()
                     self._owner.wait_for_news(known, LOOK_AGAIN)
                     continue
                 count = 0
@@ -106,6 +110,7 @@ class Reader:
                 self._owner.closed.wait(pause)
         finally:
             self.is_begun.set()
+            self.is_placed.set()
             self.wire.close()
 
     def _look(self) -> Container | None:
@@ -218,6 +223,7 @@ class Reader:
         self._options = {}
         if last:
             self._had.begin_after(last)
+        self.is_placed.set()
 
     def _take(self, one: Container, restarts: int, lines: Iterable[bytes]) -> int:
         had_gap = self._had.has_gap

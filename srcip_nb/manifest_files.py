@@ -1,6 +1,7 @@
 """Manifests as they are read: files, folders, YAML text or dicts become plain objects.
 
-The lesson's own four are the seminar post's, in the order in which it applies them.
+The lesson's own four are the seminar post's, in the order in which it applies them. Later steps bring more, in a folder
+of their own, so that ``kubectl apply -f manifests/`` is still the post.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import yaml
 from srcip_nb.errors import ManifestError
 
 LESSON = ("ns.yaml", "configmap_html.yaml", "deployment.yaml", "service.yaml")
+STEPS = {"proxy.yaml": "steps/proxy.yaml", "inside.yaml": "steps/inside.yaml"}
+"""Manifests of later steps: name -> where it is."""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -35,13 +38,13 @@ class _StrictLoader(yaml.SafeLoader):
 
 def manifest_text(name: str) -> str:
     """The text of one of the lesson's manifests, for showing: ``manifest_text("service.yaml")``."""
-    if name not in LESSON:
-        raise ManifestError(f"the lesson has no manifest {name!r}", f"It has: {', '.join(LESSON)}")
-    return (resources.files("srcip_nb") / "manifests" / name).read_text(encoding="utf-8")
+    if name not in (*LESSON, *STEPS):
+        raise ManifestError(f"the lesson has no manifest {name!r}", f"It has: {', '.join((*LESSON, *STEPS))}")
+    return (resources.files("srcip_nb") / "manifests" / STEPS.get(name, name)).read_text(encoding="utf-8")
 
 
 def lesson_objects(namespace: str = "seminar", *names: str) -> list[dict[str, Any]]:
-    """The objects of the lesson's manifests (all, or those named), in a namespace of the caller's choice."""
+    """The objects of the lesson's manifests (the four, or those named), in a namespace of the caller's choice."""
     objects = [body for name in names or LESSON for body in parse_yaml(manifest_text(name), name)]
     for body in objects:
         place = "name" if body["kind"] == "Namespace" else "namespace"
@@ -54,7 +57,7 @@ def read_manifests(*sources: Any, namespace: str = "seminar") -> list[dict[str, 
 
     Args:
         *sources: a path, a folder (its .yaml, .yml and .json files by name), YAML text (it has a line break), a dict,
-            or a list of these. A name of ``LESSON`` that is no file here is the lesson's own.
+            or a list of these. A name of ``LESSON`` or ``STEPS`` that is no file here is the lesson's own.
         namespace: where the lesson's own objects go.
 
     Raises:
@@ -95,7 +98,7 @@ def parse_yaml(text: str, name: str) -> list[dict[str, Any]]:
 
 def _read_path(path: str | Path, namespace: str) -> list[dict[str, Any]]:
     file = Path(path).expanduser()
-    if str(path) in LESSON and not file.exists():
+    if str(path) in (*LESSON, *STEPS) and not file.exists():
         return lesson_objects(namespace, str(path))
     if file.is_dir():
         names = sorted(f for f in file.iterdir() if f.suffix in {".yaml", ".yml", ".json"})

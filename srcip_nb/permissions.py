@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 REVIEWS = "/apis/authorization.k8s.io/v1"
 WHO = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
-OWN, MATRIX, WHOLE = "own", "matrix", "cluster"
-"""Where a feature works: the participant's namespace, the namespace of its matrix, the whole cluster."""
+OWN, MATRIX, SYSTEM, WHOLE = "own", "matrix", "kube-system", "cluster"
+"""Where a feature works: the participant's namespace, that of its matrix, kube-system, the whole cluster."""
 
 
 class Permission(NamedTuple):
@@ -49,11 +50,12 @@ class Rule:
     """Some verbs on some resources, and what they are for.
 
     Attributes:
-        scope: ``OWN``, ``MATRIX`` or ``WHOLE``.
+        scope: ``OWN``, ``MATRIX``, ``SYSTEM`` or ``WHOLE``.
         group: "" for the core group.
         resources: plural names.
         verbs: as RBAC has them.
         why: a comment in what is printed.
+        names: of the only objects that are meant; () for any. A namespace is always the one of the scope.
     """
 
     scope: str
@@ -61,6 +63,11 @@ class Rule:
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
     why: str
+    names: tuple[str, ...] = ()
+
+    def names_in(self, namespace: str) -> tuple[str, ...]:
+        """The names of the only objects that are meant, in this namespace."""
+        return (namespace,) if self.resources == ("namespaces",) else self.names
 
 
 class MissingPermissionError(ClusterError):
@@ -78,19 +85,23 @@ class MissingPermissionError(ClusterError):
 _MAKE = ("get", "list", "create", "patch", "delete")
 _SLICES = "discovery.k8s.io"
 
+# Feature -> what it needs, beside what every user may: /version, discovery, the reviews of one's own permissions.
 FEATURES: dict[str, tuple[Rule, ...]] = {
     "lessons": (
         Rule(OWN, "", ("namespaces",), ("get",), "is the namespace there, and given to this project"),
         Rule(OWN, "", ("configmaps", "services"), _MAKE, "the page and the Service"),
         Rule(OWN, "apps", ("deployments",), _MAKE, "the web servers"),
         Rule(OWN, "apps", ("replicasets",), ("list",), "why a rollout does not come to its end"),
-        Rule(OWN, "", ("pods",), ("list", "delete"), "who answers"),
+        Rule(OWN, "", ("pods",), ("get", "list", "delete"), "who answers"),
         Rule(OWN, "", ("pods/log",), ("get",), "nginx's own lines, from which every address is taken"),
         Rule(OWN, "", ("events",), ("list",), "what pods wait for; which node announces an address"),
         Rule(OWN, _SLICES, ("endpointslices",), ("list", "delete"), "which pods the Service sends to"),
         Rule(WHOLE, "", ("nodes",), ("list",), "the nodes' addresses: whose address was logged"),
     ),
-    "addresses": (Rule(WHOLE, "", ("pods", "services"), ("list",), "the address book beyond the own namespace"),),
+    "addresses": (
+        Rule(WHOLE, "", ("pods", "services"), ("list",), "the address book beyond the own namespace"),
+        Rule(WHOLE, "cilium.io", ("ciliumnodes",), ("list",), "Cilium's addresses of the nodes"),
+    ),
     "logs": (
         Rule(OWN, "", ("pods",), ("get", "list", "watch"), "which pods there are, as they come and go"),
         Rule(OWN, "", ("pods/log",), ("get",), "their logs"),
@@ -112,8 +123,37 @@ FEATURES: dict[str, tuple[Rule, ...]] = {
         Rule(MATRIX, "", ("events",), ("list",), "which node announces an address"),
         Rule(WHOLE, "", ("nodes",), ("list",), "the nodes' addresses"),
     ),
+    "doctor": (
+        Rule(WHOLE, "", ("nodes", "services", "events"), ("list",), "nodes, load balancers and who announces"),
+        Rule(WHOLE, "apps", ("daemonsets",), ("list",), "which pod network, proxy and load balancer run here"),
+        Rule(WHOLE, "crd.projectcalico.org", ("felixconfigurations", "ippools"), ("list",), "Calico: eBPF, pools"),
+        Rule(WHOLE, "operator.tigera.io", ("installations",), ("list",), "Calico by its operator"),
+        Rule(WHOLE, "cilium.io", ("ciliumnodes",), ("list",), "Cilium's addresses of the nodes"),
+        Rule(
+            WHOLE,
+            "metallb.io",
+            ("l2advertisements", "bgpadvertisements", "servicel2statuses", "servicebgpstatuses"),
+            ("list",),
+            "MetalLB: layer 2 or BGP, and who announces",
+        ),
+        Rule(SYSTEM, "", ("pods",), ("list",), "what runs in kube-system"),
+        Rule(
+            SYSTEM,
+            "",
+            ("configmaps",),
+            ("get",),
+            "kube-proxy's and Cilium's settings",
+            ("kube-proxy", "kube-proxy-config", "cilium-config"),
+        ),
+    ),
+    "proxy-mode": (
+        Rule(
+            WHOLE, "", ("nodes/proxy",), ("get",), "kube-proxy's own answer to /proxyMode; opens every kubelet to GET"
+        ),
+    ),
 }
-"""Feature -> what it needs, beside what every user may: /version, discovery, the reviews of one's own permissions."""
+ON_REQUEST = ("proxy-mode",)
+"""Features that grant much for little: printed only when they are named."""
 
 
 def matrix_namespace(namespace: str) -> str:
@@ -123,15 +163,14 @@ def matrix_namespace(namespace: str) -> str:
 
 def permissions_of(features: Iterable[str], namespace: str) -> list[Permission]:
     """All that these features need of a participant's namespaces and of the cluster, each once."""
-    places = {OWN: namespace, MATRIX: matrix_namespace(namespace), WHOLE: ""}
+    places = {OWN: namespace, MATRIX: matrix_namespace(namespace), SYSTEM: SYSTEM, WHOLE: ""}
     found = [
-        Permission(
-            verb, resource, rule.group, places[rule.scope], places[rule.scope] if resource == "namespaces" else ""
-        )
+        Permission(verb, resource, rule.group, places[rule.scope], name)
         for feature in features
         for rule in FEATURES[feature]
         for resource in rule.resources
         for verb in rule.verbs
+        for name in rule.names_in(places[rule.scope]) or ("",)
     ]
     return list(dict.fromkeys(found))
 
@@ -174,12 +213,13 @@ def in_words(permissions: Iterable[Permission]) -> str:
     verbs: dict[tuple[str, str], list[str]] = {}
     for one in permissions:
         what = f"{one.resource}.{one.group}" if one.group else one.resource
-        verbs.setdefault((one.namespace, what), []).append(one.verb)
-    whats: dict[tuple[str, str], list[str]] = {}
+        some = verbs.setdefault((one.namespace, what), [])
+        some += [one.verb] if one.verb not in some else []
+    grouped: dict[tuple[str, str], list[str]] = {}
     for (namespace, what), some in verbs.items():
-        whats.setdefault((namespace, ", ".join(some)), []).append(what)
+        grouped.setdefault((namespace, ", ".join(some)), []).append(what)
     places: dict[str, list[str]] = {}
-    for (namespace, some_verbs), resources in whats.items():
+    for (namespace, some_verbs), resources in grouped.items():
         places.setdefault(namespace, []).append(f"{some_verbs} {', '.join(resources)}")
     return "; ".join(
         f"{' and '.join(parts)} {f'in namespace {namespace!r}' if namespace else 'in the whole cluster'}"
@@ -257,7 +297,7 @@ def grant_command(namespace: str, subject: str) -> str:
     """The line that grants a subject what the features need: kubectl's own user names are understood."""
     prefix = "system:serviceaccount:"
     if subject.startswith(prefix):
-        option = f" --service-account {subject[len(prefix) :]}"
+        option = f" --service-account {quote(subject[len(prefix) :])}"
     else:
-        option = f" --user {subject}" if subject else " --user NAME"
+        option = f" --user {quote(subject)}" if subject else " --user NAME"
     return f"srcip-nb rbac --namespace {namespace}{option} | kubectl apply -f -"

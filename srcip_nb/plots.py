@@ -112,18 +112,21 @@ def _finish(axes: Axes, bars: list[str], df: pd.DataFrame, title: str) -> None:
 # -- what nginx logged -------------------------------------------------------------------------------------------------
 
 
-def source_addresses_table(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+def source_addresses_table(
+    before: pd.DataFrame, after: pd.DataFrame, *, names: tuple[str, str] | None = None
+) -> pd.DataFrame:
     """Count the source IPs that nginx logged, before and after.
 
     Args:
         before: the one table of one run.
         after: the one table of another.
+        names: of the two; None: the policies in force.
 
     Returns:
         One row for each source IP, the client's own first, then one for each way not to answer: source_ip, whose
-        address it is, and a column of counts for each of the two, named after the policy in force.
+        address it is, and a column of counts for each of the two.
     """
-    first, second = _policies(before, after)
+    first, second = names or _policies(before, after)
     keys = list(dict.fromkeys([*_source_rows(before), *_source_rows(after)]))
     keys.sort(key=lambda key: (key[2] != "client", key[2] == "", key[0]))
     rows = [(a, owner_words(k, n), _source_rows(before).get((a, n, k), 0), _source_rows(after).get((a, n, k), 0))
@@ -131,14 +134,15 @@ def source_addresses_table(before: pd.DataFrame, after: pd.DataFrame) -> pd.Data
     return _titled(pd.DataFrame(rows, columns=["source_ip", "owner", first, second]))
 
 
-def source_addresses(before: pd.DataFrame, after: pd.DataFrame) -> Picture:
+def source_addresses(before: pd.DataFrame, after: pd.DataFrame, *, names: tuple[str, str] | None = None) -> Picture:
     """Draw the source IPs that nginx logged, before and after, with whose addresses they are.
 
     Args:
         before: the one table of one run, for example under ``Cluster``.
         after: the one table of another, for example under ``Local``.
+        names: of the two; None: the policies in force.
     """
-    titles = _policies(before, after)
+    titles = names or _policies(before, after)
     tables = (_source_rows(before), _source_rows(after))
     keys = list(dict.fromkeys([*tables[0], *tables[1]]))
     keys.sort(key=lambda key: (key[2] != "client", key[2] == "", key[0]))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from srcip_nb.errors import UsageError
 from srcip_nb.ownership import GRANTED
-from srcip_nb.permissions import FEATURES, MATRIX, OWN, WHOLE, Rule, matrix_namespace
+from srcip_nb.permissions import FEATURES, MATRIX, ON_REQUEST, OWN, SYSTEM, WHOLE, Rule, matrix_namespace
 
 RBAC = "rbac.authorization.k8s.io"
 DEFAULT_ACCOUNT = "srcip-nb"
@@ -36,7 +36,7 @@ class Subject(NamedTuple):
 
 
 def choose_features(names: Sequence[str]) -> list[str]:
-    """The features asked for, all if none is named.
+    """The features asked for; if none is named, all but those of ``ON_REQUEST``.
 
     Raises:
         UsageError: there is no such feature.
@@ -44,7 +44,7 @@ def choose_features(names: Sequence[str]) -> list[str]:
     unknown = [name for name in names if name not in FEATURES]
     if unknown:
         raise UsageError(f"there is no feature {unknown[0]!r}", f"There are: {', '.join(FEATURES)}")
-    return [name for name in FEATURES if name in names or not names]
+    return [name for name in FEATURES if name in names or (not names and name not in ON_REQUEST)]
 
 
 def rbac_text(features: Sequence[str], namespace: str, subject: Subject) -> str:
@@ -62,7 +62,7 @@ def rbac_text(features: Sequence[str], namespace: str, subject: Subject) -> str:
 
 def rbac_objects(features: Sequence[str], namespace: str, subject: Subject) -> Iterable[tuple[str, dict[str, Any]]]:
     """What each object is for, and the object, in the order in which they can be applied."""
-    places = {OWN: namespace, MATRIX: matrix_namespace(namespace)}
+    places = {OWN: namespace, MATRIX: matrix_namespace(namespace), SYSTEM: SYSTEM}
     used = {rule.scope for feature in features for rule in FEATURES[feature]}
     for scope, comment in ((OWN, "the participant's own namespace"), (MATRIX, "the namespace of the matrix")):
         if scope in used:
@@ -72,11 +72,11 @@ def rbac_objects(features: Sequence[str], namespace: str, subject: Subject) -> I
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(DEFAULT_ACCOUNT, namespace)}
         yield f"its token: kubectl create token {DEFAULT_ACCOUNT} -n {namespace}", account
     for feature in features:
-        for scope in (OWN, MATRIX, WHOLE):
+        for scope in (OWN, MATRIX, SYSTEM, WHOLE):
             rules = [rule for rule in FEATURES[feature] if rule.scope == scope]
             if rules:
                 where = places.get(scope, "")
-                name = f"srcip-nb-{feature}" if where else f"srcip-nb-{feature}-{namespace}"
+                name = f"srcip-nb-{feature}" if scope in (OWN, MATRIX) else f"srcip-nb-{feature}-{namespace}"
                 comment = f"{feature}, {f'in namespace {where}' if where else 'in the whole cluster'}"
                 yield from _role_and_binding(comment, name, where, rules, subject)
 
@@ -93,8 +93,8 @@ def _role_and_binding(
             "resources": list(rule.resources),
             "verbs": list(rule.verbs),
         }
-        if rule.resources == ("namespaces",):
-            one["resourceNames"] = [namespace]
+        if rule.names_in(namespace):
+            one["resourceNames"] = list(rule.names_in(namespace))
         granted.append(one)
     version = f"{RBAC}/v1"
     yield told, {"apiVersion": version, "kind": kind, "metadata": _meta(name, namespace), "rules": granted}

@@ -43,6 +43,7 @@ from srcip_nb.matrix_ask import Row, Run
 from srcip_nb.matrix_cases import Place, Question
 from srcip_nb.observe import endpoints
 from srcip_nb.progress import Progress
+from srcip_nb.rollout import service_address
 from srcip_nb.text import t
 from srcip_nb.traffic import announcers, find_targets, internal_ip
 
@@ -134,7 +135,7 @@ def _roads(service: dict[str, Any], nodes: list[dict[str, Any]]) -> Iterable[tup
         for node in nodes:
             name = node["metadata"]["name"]
             yield NODE_PORT, find_targets(service, nodes, name)[0], name
-    if service["spec"]["type"] == "LoadBalancer":
+    if service_address(service):
         yield LOAD_BALANCER, find_targets(service, nodes, None)[0], ""
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from srcip_nb.addresses import addresses, name_sources
 from srcip_nb.clients import Client, find_client
-from srcip_nb.cluster import SERVICE
+from srcip_nb.cluster import SERVICE, is_ready
 from srcip_nb.errors import ClusterError, UsageError
 from srcip_nb.nat import nat_words
 from srcip_nb.progress import Progress
@@ -145,15 +145,16 @@ def send(
     timeout: float = 2.0,
     rate: float | None = None,
     step: Progress | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Send ``n`` requests with ids, to the targets in turn, and return their results in order.
 
     Raises:
         ClusterError: the client ended before all had been sent.
     """
-    requests = [
-        {"id": i, "url": f"http://{targets[i % len(targets)]}/?run={run}&request={i}", "headers": {}} for i in range(n)
-    ]
+    fields = dict(headers or {})
+    urls = [f"http://{targets[i % len(targets)]}/?run={run}&request={i}" for i in range(n)]
+    requests = [{"id": i, "url": url, "headers": fields} for i, url in enumerate(urls)]
     results = []
     for result in sender.send(requests, concurrency=concurrency, timeout=timeout, rate=rate):
         results.append(result)
@@ -370,12 +371,6 @@ def _may_announce(cluster: Cluster, service: str) -> set[str]:
     }
     is_local = cluster.get("services", service)["spec"].get("externalTrafficPolicy") == "Local"
     return fit & serving if is_local else fit
-
-
-def is_ready(node: dict[str, Any]) -> bool:
-    """Whether a Node's condition Ready is True."""
-    conditions = node.get("status", {}).get("conditions") or []
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def _only(nodes: Sequence[str]) -> str:

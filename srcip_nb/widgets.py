@@ -124,7 +124,7 @@ class Controls:
             self.view.value = f'<div class="{RENDERED}">{table}{figures}</div>'
         except Exception as error:  # Jupyter drops what a callback raises: here it is shown, and kept
             self.last_error = error
-            self.message.value, self.view.value = _error_html(error), ""
+            self.message.value, self.view.value = error_html(error), ""
         finally:
             self.button.disabled = False
 
@@ -158,7 +158,8 @@ def _figure_html(picture: Picture) -> str:
     return f'<figure style="margin: 1em 0">{image}<figcaption><em>{caption}</em></figcaption></figure>'
 
 
-def _error_html(error: Exception) -> str:
+def error_html(error: Exception) -> str:
+    """An error as a panel shows it: its cause, and its remedy where it has one."""
     cause, remedy = f"{type(error).__name__}: {error}", ""
     if isinstance(error, SrcipError):
         cause, remedy = error.cause, error.remedy

@@ -284,16 +284,21 @@ def _real_cluster(context: str, settings: dict[str, Any]) -> LessonCluster:
 
 def _contexts(paths: str) -> list[str]:
     load_kubernetes()
-    from kubernetes import config
+    from kubernetes.config import ConfigException
+    from kubernetes.config.kube_config import KubeConfigMerger
 
     try:
-        found, _ = config.list_kube_config_contexts(paths)
-    except config.ConfigException as error:
+        # Not list_kube_config_contexts: it refuses a file without current-context, which is a careful way to keep one.
+        merged = KubeConfigMerger(paths).config
+        entries = merged.safe_get("contexts") if merged else None
+        if entries is None:
+            raise ConfigException("it is not there, or names no contexts")
+        return [entry["name"] for entry in entries]
+    except ConfigException as error:
         raise UsageError(
             f"there is no usable kubeconfig at {paths} ({error})",
             "Set KUBECONFIG to its path; or connect() without a context for the lab",
         ) from error
-    return [entry["name"] for entry in found]
 
 
 def _lab_cluster(lab: str | dict[str, Any] | Lab | LabClient | None, settings: dict[str, Any]) -> LessonCluster:

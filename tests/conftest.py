@@ -112,3 +112,21 @@ def cli():
         return subprocess.run(command, input=stdin, text=True, capture_output=True, timeout=timeout)
 
     return run
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("lab", marks=pytest.mark.lab), pytest.param("cluster", marks=pytest.mark.cluster)],
+)
+def api(request: pytest.FixtureRequest) -> Iterator[object]:
+    """An API server with the seed's objects in a namespace of its own: the lab's, then that of the test cluster."""
+    from tests.contract import Api, put_the_seed_in
+
+    is_lab = request.param == "lab"
+    api = Api(str(request.getfixturevalue("lab").kubeconfig) if is_lab else os.environ[TEST_KUBECONFIG])
+    try:
+        put_the_seed_in(api)
+        yield api
+    finally:
+        api.ask("DELETE", f"/api/v1/namespaces/{api.namespace}")
+        api.client.rest_client.pool_manager.clear()

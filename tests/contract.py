@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import yaml
+
 from srcip_nb.rest import configuration_of
 
 T = TypeVar("T")
@@ -110,9 +112,18 @@ def shape(value: Any) -> Any:
     if isinstance(value, list):
         merged: Any = {}
         for item in map(shape, value):
-            merged = {**merged, **item} if isinstance(item, dict) else item
+            merged = together(merged, item)
         return [merged]
     return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value).__name__
+
+
+def together(first: Any, second: Any) -> Any:
+    """The shape that has what either has."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return {**first, **{key: together(first.get(key, {}), item) for key, item in second.items()}}
+    if isinstance(first, list) and isinstance(second, list):
+        return [together(first[0], second[0])]
+    return second
 
 
 def missing(expected: Any, found: Any, where: str = "") -> list[str]:
@@ -127,3 +138,23 @@ def missing(expected: Any, found: Any, where: str = "") -> list[str]:
     if isinstance(expected, list):
         return missing(expected[0], found[0], f"{where}[]") if isinstance(found, list) else [f"{where}: {found}"]
     return [] if expected == found or "NoneType" in (expected, found) else [f"{where}: {found} for {expected}"]
+
+
+def ready_pods(api: Api) -> list[dict[str, Any]]:
+    return [
+        pod
+        for pod in api.ask("GET", f"{api.path}/pods?labelSelector=app%3Dwebserver").body["items"]
+        if any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions") or [])
+    ]
+
+
+def put_the_seed_in(api: Api) -> None:
+    """The seed's objects in a new namespace of the server's own, two pods of them ready."""
+    api.make("/api/v1/namespaces", {"metadata": {"name": api.namespace}})
+    for name in ("configmap_html", "deployment", "service"):
+        body = yaml.safe_load((SEED / f"{name}.yaml").read_text())
+        body["metadata"]["namespace"] = api.namespace
+        if body["kind"] == "Deployment":  # the image may have been brought to the nodes by hand
+            body["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "IfNotPresent"
+        api.make(f"{api.apps if body['kind'] == 'Deployment' else api.path}/{body['kind'].lower()}s", body)
+    api.until(lambda: len(ready_pods(api)) == 2)

@@ -61,7 +61,12 @@ class Api:
         if path in self.stuck:
             self.objects[path]["metadata"]["finalizers"] = ["example/hold"]
         else:
-            for key in [key for key in self.objects if key == path or key.startswith(f"{path}/")]:
+            owned = {
+                key
+                for key, body in self.objects.items()
+                if any(owner["uid"] == path for owner in body["metadata"].get("ownerReferences", []))
+            }
+            for key in [key for key in self.objects if key == path or key.startswith(f"{path}/") or key in owned]:
                 del self.objects[key]
         return 200, {"status": "Success"}
 
@@ -173,9 +178,26 @@ def test_what_cannot_be_seen_or_does_not_go_is_said():
     assert "Not listed, since these credentials may not: routes.routes.example." in words
 
 
+def test_what_has_an_owner_goes_with_it_and_needs_no_right_to_be_deleted():
+    api = Api()
+    labels = seminar(api)
+    owner = {"uid": "/api/v1/namespaces/seminar/services/webserver"}
+    owned = api.add(f"{ROUTES}/namespaces/seminar/routes", "owned", labels, ownerReferences=[owner])
+    _, deleted = cleaned(api)
+    assert owned not in deleted
+    assert api.objects == {}
+
+
 def test_kinds():
     with serving({}) as (fake, cluster):
         fake.answers = Answers(Api())
         assert [str(kind) for kind in kinds_of(cluster)] == [
             *["namespaces", "nodes", "services", "configmaps", "routes.routes.example"]
         ]
+
+
+def test_where_no_lab_runs_there_is_nothing_to_remove(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("SRCIP_STATE_DIR", str(tmp_path))
+    done = cli("clean")
+    assert (done.returncode, done.stdout) == (0, "no lab runs: there is nothing to remove\n")
+    assert list(tmp_path.iterdir()) == [], "and none was started"

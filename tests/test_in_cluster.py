@@ -1,9 +1,11 @@
 """Connecting from inside a pod, and never by accident."""
 
+import json
+
 import pytest
 
 from srcip_nb.cluster import Cluster
-from srcip_nb.errors import LabError, UsageError
+from srcip_nb.errors import ClusterError, LabError, UsageError
 from srcip_nb.in_cluster import in_cluster
 from srcip_nb.rest import Rest
 from srcip_nb.worlds import connect, first_line
@@ -82,3 +84,15 @@ def test_the_current_context_is_never_taken(tmp_path, monkeypatch):
         monkeypatch.setenv("SRCIP_CONTEXT", "")
         with pytest.raises(LabError, match="the lab was asked for"):
             connect(context)
+
+
+def test_a_kubeconfig_needs_no_current_context(tmp_path, monkeypatch):
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "staging", "context": {"cluster": "c", "user": "u"}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    with pytest.raises(ClusterError, match=r"context 'staging' at http://127.0.0.1:1 cannot be reached"):
+        connect("staging")

@@ -334,3 +334,28 @@ def test_had_tells_a_kubelets_own_words_from_a_line_of_the_past():
     assert had.since() == START - 1
     had.begin_again()
     assert not had.take(line)
+
+
+def test_only_what_comes_begins_when_follow_returns_however_slow_the_server_is(api, cluster):
+    api.write("webserver-1", b"before")
+
+    def slowly(name: str) -> None:
+        api.before_log = lambda name: None
+        threading.Event().wait(1.5)  # longer than following waits for first answers
+
+    api.before_log = slowly
+    with follow(cluster, tail=0) as lines:
+        api.write("webserver-1", b"after")
+        assert words(lines.wait_for(has("after"))) == ["after"]
+
+
+def test_had_never_takes_what_was_not_wanted():
+    had = Had()
+    old, last, new, later = (stamp(START * SECOND + at) + b" x" for at in (1, 2, 3, 4))
+    had.begin_after(last)
+    for fresh in ([new], []):
+        had.begin_again()
+        assert [line for line in (old, last, new) if had.take(line)] == fresh
+    had.begin_again()
+    assert [line for line in (old, last, new, later) if had.take(line)] == [later]
+    assert not had.has_gap

@@ -140,6 +140,8 @@ def test_covers(rule, permission, holds):
 def test_permissions_in_words():
     some = [Permission("get", "pods", "", "a"), Permission("list", "pods", "", "a"), Permission("list", "nodes")]
     assert in_words(some) == "get, list pods in namespace 'a'; list nodes in the whole cluster"
+    named = [Permission("get", "configmaps", "", "a", name) for name in ("b", "c")]
+    assert in_words(named) == "get configmaps in namespace 'a'"
 
 
 def test_participants_do_not_meet():
@@ -150,9 +152,10 @@ def test_participants_do_not_meet():
     assert first
     assert not first & second
     everything = permissions_of(FEATURES, "seminar-07")
-    assert {one.namespace for one in everything} == {"seminar-07", "seminar-07-matrix", ""}
+    own = {"seminar-07", "seminar-07-matrix"}
+    assert {one.namespace for one in everything} == {*own, "kube-system", ""}
     # outside the own namespaces nothing can be changed
-    assert {one.verb for one in everything if not one.namespace} == {"list"}
+    assert {one.verb for one in everything if one.namespace not in own} == {"get", "list"}
     assert len(matrix_namespace("a" * 63)) == 63
 
 
@@ -194,6 +197,7 @@ def test_the_command(cli):
 
 
 def test_features():
-    assert choose_features([]) == list(FEATURES)
+    assert choose_features([]) == [name for name in FEATURES if name != "proxy-mode"]
+    assert choose_features(["proxy-mode"]) == ["proxy-mode"]
     with pytest.raises(UsageError, match="no feature 'x'"):
         choose_features(["x"])

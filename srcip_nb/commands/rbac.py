@@ -13,7 +13,9 @@ from srcip_nb.errors import UsageError
 def add_to(commands: Any) -> None:
     """Make ``srcip-nb rbac`` known."""
     rbac = commands.add_parser("rbac", help="the least rights a participant needs on a cluster, for kubectl apply -f -")
-    rbac.add_argument("--feature", action="append", default=[], metavar="F", help="may be repeated; all if left out")
+    rbac.add_argument(
+        "--feature", action="append", default=[], metavar="F", help="may be repeated; all but proxy-mode if left out"
+    )
     rbac.add_argument("--namespace", metavar="N", help="the participant's namespace; SRCIP_NAMESPACE, else seminar")
     who = rbac.add_mutually_exclusive_group()
     who.add_argument("--user", metavar="U")

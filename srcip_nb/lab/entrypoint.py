@@ -5,6 +5,7 @@
     /docker-entrypoint.d/15-local-resolvers.envsh                ⎫
     /docker-entrypoint.d/20-envsubst-on-templates.sh             ⎬ do something only when variables or files ask for it
     /docker-entrypoint.d/30-tune-worker-processes.sh             ⎭
+    /usr/local/sbin/nginx                                        the machine's nginx, with its module stream, if any
 
 Names and messages are the official image's (nginxinc/docker-nginx), and each tells of a step that is really done: what
 a volume puts into /docker-entrypoint.d runs as well. What the lab cannot do ends the container and says so.
@@ -16,6 +17,8 @@ import hashlib
 from collections.abc import Mapping
 
 FOLDER = "/docker-entrypoint.d"
+STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
+"""Where Debian's package libnginx-mod-stream puts it."""
 
 ENTRYPOINT = """\
 #!/bin/sh
@@ -122,6 +125,28 @@ say "info: a lab has many pods on one machine: worker_processes stays as it is"
 """
 )
 
+# The image's nginx has the module stream built in; Debian's has it as a file of its own, which somebody must load. Of
+# several options -g nginx takes the last one alone, so what is given is put behind the module, in the same option.
+_NGINX = """\
+#!/bin/sh
+for nginx in /usr/sbin/nginx /usr/bin/nginx /usr/local/bin/nginx; do
+    [ ! -x "$nginx" ] || break
+done
+stream=MODULE
+if [ -e "$stream" ] && "$nginx" -V 2>&1 | grep -q -e --with-stream=dynamic; then
+    load="load_module $stream;"
+    is_given=
+    for word in "$@"; do
+        shift
+        [ "$is_given" != next ] || { word="$load $word"; is_given=yes; }
+        [ "$word" != -g ] || is_given=next
+        set -- "$@" "$word"
+    done
+    [ -n "$is_given" ] || set -- -g "$load" "$@"
+fi
+exec "$nginx" "$@"
+""".replace("MODULE", STREAM_MODULE)
+
 
 def entrypoint_files(default_conf: str) -> Mapping[str, str]:
     """The scripts of the image, all executable: path -> text.
@@ -136,4 +161,5 @@ def entrypoint_files(default_conf: str) -> Mapping[str, str]:
         f"{FOLDER}/15-local-resolvers.envsh": _LOCAL_RESOLVERS,
         f"{FOLDER}/20-envsubst-on-templates.sh": _TEMPLATES,
         f"{FOLDER}/30-tune-worker-processes.sh": _TUNE,
+        "/usr/local/sbin/nginx": _NGINX,
     }

@@ -7,6 +7,7 @@ Those files are here as text, so a container can be read before it runs:
     /etc/nginx/nginx.conf            log format `main`; access.log and error.log as below
     /etc/nginx/conf.d/default.conf   port 80, /usr/share/nginx/html
     /var/log/nginx/{access,error}.log   lead to standard output and standard error
+    /usr/local/sbin/nginx            the machine's nginx, with the module stream as the official image has it
 
 Source: the official image (nginxinc/docker-nginx, mainline) and nginx's packaged configuration; one line differs, see
 `NGINX_CONF`.

@@ -111,3 +111,21 @@ def test_zone_of_the_node_is_told() -> None:
 def test_headless_is_marked() -> None:
     (piece,) = endpointslices_for(service(clusterIP="None"), [])
     assert piece["metadata"]["labels"]["service.kubernetes.io/headless"] == ""
+
+
+def test_traffic_distribution_says_for_whom_a_ready_endpoint_is_meant() -> None:
+    pods = [pod("a", "10.0.5.2", "worker01", ready=True), pod("b", "10.0.30.66", "worker02", ready=False)]
+    zones = {"worker01": "zone-a", "worker02": "zone-b"}
+
+    def hints(wanted: str | None, zones: dict[str, str]) -> list[Any]:
+        fields = {"trafficDistribution": wanted} if wanted else {}
+        (piece,) = endpointslices_for(service(**fields), pods, zones=zones)
+        return [(endpoint["addresses"][0], endpoint.get("hints")) for endpoint in piece["endpoints"]]
+
+    zone, node = [{"name": "zone-a"}], [{"name": "worker01"}]
+    silent = ("10.0.30.66", None)
+    assert hints(None, zones) == [("10.0.5.2", None), silent]
+    assert hints("PreferClose", zones) == hints("PreferSameZone", zones) == [("10.0.5.2", {"forZones": zone}), silent]
+    assert hints("PreferSameNode", zones) == [("10.0.5.2", {"forZones": zone, "forNodes": node}), silent]
+    assert hints("PreferSameNode", {}) == [("10.0.5.2", {"forNodes": node}), silent]
+    assert hints("PreferSameZone", {}) == [("10.0.5.2", None), silent]

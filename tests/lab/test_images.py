@@ -172,3 +172,29 @@ def test_the_logs_lead_to_the_containers_output() -> None:
     assert image is not None
     assert image.files["/var/log/nginx/access.log"] == {"link": "/dev/stdout"}
     assert image.files["/var/log/nginx/error.log"] == {"link": "/dev/stderr"}
+
+
+@pytest.mark.parametrize(
+    ("given", "run"),
+    [
+        (["-t"], ["-g", "LOAD", "-t"]),
+        (["-g", "daemon off;"], ["-g", "LOAD daemon off;"]),
+        (["-c", "/a b.conf", "-g", "daemon off;"], ["-c", "/a b.conf", "-g", "LOAD daemon off;"]),
+    ],
+)
+@pytest.mark.parametrize("version", ["--with-stream=dynamic", "--with-stream --with-threads"])
+def test_nginx_gets_the_module_that_the_image_has(
+    tmp_path: Path, given: list[str], run: list[str], version: str
+) -> None:
+    module = tmp_path / "stream.so"
+    module.touch()
+    nginx = tmp_path / "nginx"
+    nginx.write_text(f'#!/bin/sh\n[ "$1" = -V ] && echo "{version}" >&2 || printf "%s|" "$@"\n')
+    nginx.chmod(0o755)
+    wrapper = entrypoint_files(images.DEFAULT_CONF)["/usr/local/sbin/nginx"]
+    wrapper = wrapper.replace("/usr/sbin/nginx", str(nginx)).replace(
+        "/usr/lib/nginx/modules/ngx_stream_module.so", str(module)
+    )
+    done = subprocess.run(["sh", "-c", wrapper, "nginx", *given], capture_output=True, text=True, check=True)
+    expected = [word.replace("LOAD", f"load_module {module};") for word in run] if "=" in version else given
+    assert done.stdout == "|".join([*expected, ""])

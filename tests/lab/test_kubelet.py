@@ -17,6 +17,7 @@ from srcip_nb.lab.controllers.kubelet_volumes import (
     MountError,
     environment_of,
     mounts_of,
+    service_variables,
     unhonoured_fields,
 )
 from srcip_nb.lab.topology import topology
@@ -207,6 +208,29 @@ def test_a_variable_that_cannot_be_had(source: dict[str, Any]) -> None:
     container = {"env": [{"name": "X", "valueFrom": source}]}
     with pytest.raises(ConfigError):
         environment_of(pod("web"), container, {}, {"page": CONFIGMAP}.get)
+
+
+def test_services_are_told_as_variables() -> None:
+    def one(name: str, ip: str, *ports: dict[str, Any], namespace: str = "seminar") -> dict[str, Any]:
+        return {"metadata": {"name": name, "namespace": namespace}, "spec": {"clusterIP": ip, "ports": list(ports)}}
+
+    services = [
+        one("back-end", "10.1.0.7", {"port": 80, "name": "http"}, {"port": 8080, "name": "by-proxy"}),
+        one("headless", "None", {"port": 80}),
+        one("far", "10.1.0.8", {"port": 80}, namespace="other"),
+        one("kubernetes", "10.1.0.1", {"port": 443, "name": "https"}, namespace="default"),
+    ]
+    asks = {"metadata": {"name": "web", "namespace": "seminar"}, "spec": {}}
+    made = service_variables(asks, services)
+    assert made["BACK_END_SERVICE_HOST"] == "10.1.0.7"
+    assert made["BACK_END_SERVICE_PORT"] == "80"
+    assert made["BACK_END_SERVICE_PORT_BY_PROXY"] == "8080"
+    assert made["BACK_END_PORT"] == "tcp://10.1.0.7:80"
+    assert made["BACK_END_PORT_8080_TCP_ADDR"] == "10.1.0.7"
+    assert made["KUBERNETES_SERVICE_HOST"] == "10.1.0.1"
+    assert not [name for name in made if name.startswith(("HEADLESS", "FAR"))]
+    alone = service_variables({**asks, "spec": {"enableServiceLinks": False}}, services)
+    assert {name.partition("_")[0] for name in alone} == {"KUBERNETES"}
 
 
 def test_fields_that_the_lab_does_nothing_about_are_named() -> None:

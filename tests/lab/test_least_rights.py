@@ -10,6 +10,7 @@ from srcip_nb import connect
 from srcip_nb.clean import clean
 from srcip_nb.errors import NotFinishedError
 from srcip_nb.logs_api import Wire
+from srcip_nb.notebook import log_lines
 from srcip_nb.permissions import Permission, permissions_of
 from srcip_nb.rest import Rest
 
@@ -24,7 +25,7 @@ def asked(method: str, path: str) -> Permission | None:
     """What an authorizer is asked for a request; None for what anybody may."""
     if _FOR_ANYBODY.fullmatch(path):
         return None
-    group, rest = re.fullmatch(r"/(?:api|apis/([^/]+))/v1/(.*)", path).groups()
+    group, rest = re.fullmatch(r"/(?:api|apis/([^/]+))/v[^/]+/(.*)", path).groups()
     parts = rest.split("/")
     namespace = parts[1] if parts[0] == "namespaces" and len(parts) > 1 else ""
     if parts[0] == "namespaces" and len(parts) > 2:
@@ -69,7 +70,8 @@ def test_the_lessons_ask_for_what_is_granted_and_for_nothing_less(lab, recorded)
     seat.apply("configmap_html.yaml", "deployment.yaml", "service.yaml")
     seat.wait_ready()
     seat.policy("Local")
-    assert len(seat.visit(4, progress=False)) == 4
+    seen = seat.visit(4, progress=False)
+    assert log_lines(seat, seen, [0])
     seat.scale(1)
     for table in (seat.nodes, seat.pods, seat.service, seat.endpoints, seat.events):
         assert table() is not None

@@ -389,7 +389,7 @@ def test_fields_that_would_do_nothing_are_refused(spec: dict, field: str) -> Non
          "spec.containers[0].resources.limits"),
         (pod(serviceAccountName="x"), "spec.serviceAccountName"),
         (service(type="ExternalName", externalName="a.b"), "spec.externalName"),
-        (service(trafficDistribution="PreferSameNode"), "spec.trafficDistribution"),
+        (service(trafficDistribution="PreferClose"), "spec.trafficDistribution"),
     ],
 )  # fmt: skip
 def test_fields_without_effect_are_warned_of(obj, field: str) -> None:

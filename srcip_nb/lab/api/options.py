@@ -250,7 +250,8 @@ def _number(query: Mapping[str, str], name: str) -> int | None:
 
 def _dry_run(text: str, causes: list[status.Cause]) -> bool:
     words = [word for word in text.split(",") if word]
-    causes.extend(status.not_supported("dryRun", word, ("All",)) for word in words if word != "All")
+    if set(words) - {"All"}:
+        causes.append(status.not_supported("dryRun", words, ("All",)))
     return bool(words)
 
 

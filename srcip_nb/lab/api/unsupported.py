@@ -102,10 +102,8 @@ def _service_warnings(spec: Object) -> Iterator[str]:
             yield "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
     if spec.get("loadBalancerClass"):
         yield "spec.loadBalancerClass: the lab's load balancer serves Services without a class; nobody serves this one"
-    if "trafficDistribution" in spec:
-        yield "spec.trafficDistribution: the lab writes no hints into EndpointSlices; this has no effect"
-        if spec["trafficDistribution"] == "PreferClose":
-            yield 'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"'
+    if spec.get("trafficDistribution") == "PreferClose":
+        yield 'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"'
 
 
 def _containers(field: str, spec: Object) -> Iterator[tuple[str, Object]]:

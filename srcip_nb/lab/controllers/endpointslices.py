@@ -105,7 +105,23 @@ def endpoint_of(service: Object, pod: Object, zones: Mapping[str, str]) -> Objec
         endpoint["nodeName"] = node
         if node in zones:
             endpoint["zone"] = zones[node]
-    return endpoint
+    hints = hints_of(service, endpoint) if ready else {}
+    return {**endpoint, "hints": hints} if hints else endpoint
+
+
+def hints_of(service: Object, endpoint: Object) -> Object:
+    """For whom a ready endpoint is meant, by the Service's trafficDistribution; {} where for everybody.
+
+    Its own zone for each of the three values, where the node is in one; under PreferSameNode its node too. Source:
+    kubernetes v1.36.2 staging/src/k8s.io/endpointslice/trafficdist/trafficdist.go.
+    """
+    wanted = service["spec"].get("trafficDistribution")
+    hints: Object = {}
+    if wanted in ("PreferClose", "PreferSameZone", "PreferSameNode") and "zone" in endpoint:
+        hints["forZones"] = [{"name": endpoint["zone"]}]
+    if wanted == "PreferSameNode" and "nodeName" in endpoint:
+        hints["forNodes"] = [{"name": endpoint["nodeName"]}]
+    return hints
 
 
 def endpointslices_for(

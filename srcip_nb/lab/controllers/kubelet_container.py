@@ -197,7 +197,7 @@ class Container:
     async def _start(self, image: Image, pod_ip: str, configmap: ConfigMapOf) -> None:
         status = {"podIP": pod_ip, "hostIP": self._site.host_ip}
         try:
-            environment = environment_of(self._pod, self._spec, status, configmap)
+            environment = environment_of(self._pod, self._spec, status, configmap, self._site.store.list("services"))
         except ConfigError as error:
             self._wait_for_configuration(str(error))
             return

@@ -6,7 +6,7 @@ is mounted is the same in each of them; two mounts of different volumes at one p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,19 +137,56 @@ def _with_mode(content: Content, mode: int) -> Content:
 # -- environment -----------------------------------------------------------------------------------------------------
 
 
-def environment_of(pod: Object, container: Object, status: Mapping[str, Any], configmap: ConfigMapOf) -> dict[str, str]:
-    """A container's variables: envFrom first, then env, where $(NAME) is what was said before.
+def service_variables(pod: Object, services: Iterable[Object]) -> dict[str, str]:
+    """The variables that tell a container of its namespace's Services, such as WEBSERVER_SERVICE_HOST.
+
+    Services without a cluster IP are left out. With enableServiceLinks false the API's own Service is all it is told of
+    (kubernetes v1.36.2 pkg/kubelet/envvars/envvars.go, pkg/kubelet/kubelet_pods.go).
+    """
+    namespace = pod["metadata"].get("namespace", "")
+    links = pod["spec"].get("enableServiceLinks", True)
+    found: dict[str, str] = {}
+    for service in services:
+        metadata, spec = service["metadata"], service["spec"]
+        is_api = (metadata["namespace"], metadata["name"]) == ("default", "kubernetes")
+        is_linked = links and metadata["namespace"] == namespace
+        address, ports = spec.get("clusterIP") or "None", spec.get("ports") or []
+        if address == "None" or not ports or not (is_api or is_linked):
+            continue
+        name = metadata["name"].upper().replace("-", "_")
+        found |= {f"{name}_SERVICE_HOST": address, f"{name}_SERVICE_PORT": str(ports[0]["port"])}
+        for port in ports:
+            if port.get("name"):
+                found[f"{name}_SERVICE_PORT_{port['name'].upper().replace('-', '_')}"] = str(port["port"])
+            protocol = port.get("protocol", "TCP")
+            url = f"{protocol.lower()}://{address}:{port['port']}"
+            found.setdefault(f"{name}_PORT", url)
+            prefix = f"{name}_PORT_{port['port']}_{protocol}"
+            found |= {prefix: url, f"{prefix}_PROTO": protocol.lower()}
+            found |= {f"{prefix}_PORT": str(port["port"]), f"{prefix}_ADDR": address}
+    return found
+
+
+def environment_of(
+    pod: Object,
+    container: Object,
+    status: Mapping[str, Any],
+    configmap: ConfigMapOf,
+    services: Iterable[Object] = (),
+) -> dict[str, str]:
+    """A container's variables: Services, then envFrom, then env, where $(NAME) is what was said before.
 
     Args:
         pod: for valueFrom.fieldRef.
         container: with env and envFrom.
         status: podIP, hostIP and so on, as the kubelet knows them before the API does.
         configmap: finds the ConfigMaps that are referred to.
+        services: those of its namespace, and the API's own.
 
     Raises:
         ConfigError: a ConfigMap or key is missing, or the lab has no source of that kind.
     """
-    variables: dict[str, str] = {}
+    variables = service_variables(pod, services)
     for source in container.get("envFrom") or []:
         reference = source.get("configMapRef")
         if reference is None:
