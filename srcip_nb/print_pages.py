@@ -94,7 +94,7 @@ def tidy_tables(soup: BeautifulSoup) -> None:
     for table in soup.select("table"):
         heads = table.select("thead tr")
         if len(heads) == 2 and not any(_words(heads[0])[:1]) and not any(_words(heads[1])[1:]):
-            heads[0].find("th").string = _words(heads[1])[0]
+            heads[0].select("th")[0].string = _words(heads[1])[0]
             heads[1].decompose()
         marks = ["short"] if len(table.select("tbody tr")) <= SHORT else []
         marks += ["wide"] if heads and len(_words(heads[0])) >= WIDE else []
@@ -126,9 +126,8 @@ def _unfold(soup: BeautifulSoup, lang: str) -> None:
     folded = soup.select("details")
     if not folded:
         return
-    end = parsed(
-        f'<section class="folded" id="folded"><h2>{html.escape(t("book.folded", lang))}</h2></section>'
-    ).section
+    end = soup.new_tag("section", attrs={"class": "folded", "id": "folded"})
+    end.append(parsed(f"<h2>{html.escape(t('book.folded', lang))}</h2>"))
     for number, piece in enumerate(folded, 1):
         summary = piece.summary.extract() if piece.summary else None
         words = summary.get_text() if summary else ""

@@ -62,7 +62,8 @@ def slides(chapter: Chapter) -> list[Slide]:
         link.unwrap()
     tidy_tables(soup)
     deck: list[Slide] = []
-    heading, section, said = chapter.title, "", []
+    heading, section = chapter.title, ""
+    said: list[Tag] = []
     for block in soup.select("h1, h2, h3, p, ul, ol, table, div.cell, div[class*=highlight-]"):
         if _is_inside_another(block):
             continue
