@@ -199,7 +199,7 @@ def document(title: str, parts: Sequence[str], lang: str, kind: str) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="{lang}">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
         '<meta name="viewport" content="width=device-width">\n'
-        f'<meta name="author" content="{t("book.author", lang)}">\n'
+        f'<meta name="author" content="srcip_nb">\n'
         f"<style>\n{_style('common.css')}\n{_style(sheets)}\n{_code_style()}\n</style>\n</head>\n"
         f'<body class="{kind}">\n{"".join(parts)}\n</body>\n</html>\n'
     )
