@@ -4,9 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := PYTHON=$(PYTHON) sh scripts/setup.sh
 
-.PHONY: help setup run solutions lab dashboard test lint bench clean
+.PHONY: help setup run handout slides solutions lab dashboard test lint bench clean
 help:
 	@echo "make run    execute the course in a lab of its own: table, executed notebooks and handout under out/"
+	@echo "make handout  the course, executed, as a book and notebook by notebook: HTML and PDF under out/handout/"
+	@echo "make slides  the course, executed, as slides: HTML and PDF under out/slides/"
 	@echo "make solutions  the notebooks with their exercises solved, under out/"
 	@echo "make lab    JupyterLab on notebooks/; the lab starts on first use"
 	@echo "make dashboard  one page to try everything on, in a browser; SRCIP_LANG=ja for Japanese"
@@ -21,6 +23,10 @@ setup:
 run:
 	@$(SETUP) run
 	@$(BIN)/srcip-nb run --out out
+
+handout slides: run
+	@$(SETUP) handout
+	@$(BIN)/srcip-nb $@ --executed out --out out/$@
 
 solutions:
 	@$(SETUP) run

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sets up what the make targets share: system packages, and .venv with this package and the extras asked for.
-# usage: setup.sh run|test|dev
+# usage: setup.sh run|handout|test|dev
 # Does nothing, quickly, when all of it is there.
 set -eu
 cd "$(dirname "$0")/.."
@@ -74,6 +74,27 @@ system_packages() {
     fi
 }
 
+# What lays out pages, the handout's fonts, and what its tests look into a PDF with. Tests without them skip and say so.
+handout_packages() {
+    missing=
+    "$python" -c 'import ctypes; ctypes.CDLL("libpango-1.0.so.0"); ctypes.CDLL("libpangoft2-1.0.so.0")' 2>/dev/null ||
+        missing="$missing libpango-1.0-0 libpangoft2-1.0-0"
+    "$python" -c 'import ctypes; ctypes.CDLL("libharfbuzz-subset.so.0")' 2>/dev/null || missing="$missing libharfbuzz-subset0"
+    command -v pdffonts >/dev/null || missing="$missing poppler-utils"
+    command -v fc-list >/dev/null || missing="$missing fontconfig"
+    fc-list 2>/dev/null | grep -q 'BIZ UDPGothic' || missing="$missing fonts-morisawa-bizud-gothic"
+    fc-list 2>/dev/null | grep -q 'DejaVu Sans Mono' || missing="$missing fonts-dejavu-core"
+    [ -n "$missing" ] || return 0
+    if can_install; then
+        say "Installing system packages:$missing"
+        # shellcheck disable=SC2086
+        install_quietly $missing
+    else
+        say "For the handout these system packages are missing:$missing"
+        [ "$wanted" != handout ] || { say "Install them and try again: sudo apt-get install$missing"; exit 1; }
+    fi
+}
+
 # What only the tests in a browser need: without it they are skipped, so where it cannot be had the rest goes on.
 browser() {
     for program in chromium chromium-browser google-chrome; do
@@ -116,10 +137,11 @@ virtual_environment() {
 }
 
 # One stamp for each set of extras, a copy of pyproject.toml as it was when they were installed.
-# dev holds all that test holds, and test all that run holds.
+# dev holds all that test holds, test all that handout holds, and handout all that run holds.
 is_installed() {
     case $wanted in
-        run) sets="run test dev" ;;
+        run) sets="run handout test dev" ;;
+        handout) sets="handout test dev" ;;
         test) sets="test dev" ;;
         *) sets=$wanted ;;
     esac
@@ -132,8 +154,8 @@ is_installed() {
 python_packages() {
     case $wanted in
         run) target=. ;;
-        test | dev) target=".[$wanted]" ;;
-        *) say "usage: setup.sh run|test|dev"; exit 2 ;;
+        handout | test | dev) target=".[$wanted]" ;;
+        *) say "usage: setup.sh run|handout|test|dev"; exit 2 ;;
     esac
     say "Installing Python packages into .venv (some minutes the first time)"
     .venv/bin/python -m pip install -q -e "$target"
@@ -141,7 +163,8 @@ python_packages() {
 }
 
 system_packages
-if [ "$wanted" != run ]; then
+[ "$wanted" = run ] || handout_packages
+if [ "$wanted" = test ] || [ "$wanted" = dev ]; then
     browser
     mode_ipvs
 fi

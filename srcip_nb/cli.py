@@ -10,11 +10,25 @@ import os
 import sys
 from collections.abc import Sequence
 
-from srcip_nb.commands import clean, diff, doctor, lab, logs, matrix, parse, rbac, rules, run, seminar, solutions
+from srcip_nb.commands import (
+    clean,
+    diff,
+    doctor,
+    handout,
+    lab,
+    logs,
+    matrix,
+    parse,
+    rbac,
+    rules,
+    run,
+    seminar,
+    solutions,
+)
 from srcip_nb.commands.status import DOES_NOT_HOLD, WRONG_USE
 from srcip_nb.errors import SrcipError, UsageError
 
-COMMANDS = (doctor, lab, run, matrix, diff, logs, parse, rules, solutions, clean, rbac, seminar)
+COMMANDS = (doctor, lab, run, matrix, diff, logs, parse, rules, solutions, handout, clean, rbac, seminar)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

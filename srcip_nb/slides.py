@@ -1,0 +1,222 @@
+"""Slides for the seminar, made by rule from the same rendered notebooks as the book.
+
+    title        a notebook's heading, first paragraph and objectives
+    a step       a cell that shows something: the text before it, its code, its output, under its section's heading; a
+                 second figure has a slide of its own
+    an exercise  its question and the dots to fill in; neither hint nor solution
+    a table      text of a section that leads to no cell
+
+Left out are parameters and set-up, cells that show nothing, what is folded, and all that follows the last cell
+(``done``). Type shrinks until a slide fits, but never below what the back row can read: then its output goes on a slide
+of its own, text of many lines in two columns, a long table on several. A deck is a PDF of 16:9 pages and a page for the
+browser that scrolls slide by slide; neither needs a network.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srcip_nb.print_pages import Chapter, document, laid_out, parsed, tidy_tables
+
+if TYPE_CHECKING:
+    from bs4 import Tag
+
+SMALLEST = 2  # of the sizes 0 to 2 in slides.css; text of 20 px, tables of 16 px, on a page of 720
+FEWEST = 3  # rows on a slide of a table that goes on on the next one
+
+
+@dataclass(frozen=True)
+class Slide:
+    """A slide.
+
+    Attributes:
+        heading: in words.
+        text: what is said, as HTML; "" without.
+        code: a cell's, as HTML; "" without.
+        output: what it showed, as HTML; "" without.
+        is_title: whether it opens a notebook.
+    """
+
+    heading: str
+    text: str = ""
+    code: str = ""
+    output: str = ""
+    is_title: bool = False
+
+
+def slides(chapter: Chapter) -> list[Slide]:
+    """The slides of a notebook.
+
+    Args:
+        chapter: as Sphinx rendered it.
+    """
+    soup = parsed(chapter.body)
+    for tag in soup.select("a.headerlink, details"):
+        tag.decompose()
+    for link in soup.select("a"):
+        link.unwrap()
+    tidy_tables(soup)
+    deck: list[Slide] = []
+    heading, section = chapter.title, ""
+    said: list[Tag] = []
+    for block in soup.select("h1, h2, h3, p, ul, ol, table, div.cell, div[class*=highlight-]"):
+        if _is_inside_another(block):
+            continue
+        if block.name in ("h1", "h2", "h3"):
+            deck += _of_text(heading, said, chapter.title)
+            words = block.get_text().strip()
+            section = words if block.name == "h2" else section
+            heading, said = (f"{section}: {words}" if block.name == "h3" and section else words), []
+        elif "cell" in block.get_attribute_list("class"):
+            if not deck:  # the opening, up to the text of this cell
+                deck, said = _of_text(heading, said, chapter.title), said[-1:]
+            if _is_last(block):
+                return deck + _of_text(heading, said[:-1], chapter.title)
+            deck += _of_cell(heading, said, block)
+            said = []
+        else:
+            said.append(block)
+    return deck + _of_text(heading, said, chapter.title)
+
+
+def _is_inside_another(block: Tag) -> bool:
+    return block.find_parent(["ul", "ol", "table", "figure"]) is not None or (
+        block.find_parent("div", class_="cell") is not None
+    )
+
+
+def _is_last(cell: Tag) -> bool:
+    code = cell.select_one(".cell_input")
+    return code is not None and code.get_text().strip().startswith("done(")
+
+
+def _of_text(heading: str, said: Sequence[Tag], title: str) -> list[Slide]:
+    """A slide of text alone; of a notebook's opening the first paragraph and the objectives."""
+    if not said:
+        return []
+    if heading == title:
+        lists = [one for one in said if one.name == "ul"]
+        return [Slide(heading, "".join(map(str, [said[0], *lists[:1]])), is_title=True)]
+    return [Slide(heading, "".join(map(str, said)))]
+
+
+def _of_cell(heading: str, said: Sequence[Tag], cell: Tag) -> list[Slide]:
+    classes = cell.get_attribute_list("class")
+    code, output = cell.select_one(".cell_input"), cell.select_one(".cell_output")
+    is_exercise = "tag_exercise" in classes
+    is_set_up = "tag_parameters" in classes or (code is not None and "begin(" in code.get_text())
+    if is_set_up or (output is None and not is_exercise):
+        return []
+    figures = [] if is_exercise or output is None else output.select("figure")[1:]
+    more = [Slide(heading, output=str(figure.extract())) for figure in figures]
+    shown = "" if is_exercise or output is None else str(output)
+    return [Slide(heading, "".join(map(str, said)), str(code or ""), shown), *more]
+
+
+Sized = tuple[Slide, int]
+
+
+def fitted(deck: Sequence[Slide], fits: Callable[[Sequence[Sized]], Sequence[bool]]) -> list[Sized]:
+    """Each slide with the largest size of type at which it fits, long ones as two.
+
+    Args:
+        deck: the slides.
+        fits: for slides and their sizes (0 is the largest), whether each fits on one page.
+    """
+    sized = [(slide, 0) for slide in deck]
+    done = [False] * len(sized)
+    while not all(done):
+        open_ones = [at for at, is_done in enumerate(done) if not is_done]
+        held = dict(zip(open_ones, fits([sized[at] for at in open_ones]), strict=True))
+        next_sized, next_done = [], []
+        for at, (slide, size) in enumerate(sized):
+            is_whole = bool(slide.output and (slide.text or slide.code))
+            if done[at] or held[at]:
+                next_sized.append((slide, size))
+                next_done.append(True)
+            elif size == SMALLEST and is_whole:
+                next_sized += [(replace(slide, output=""), 0), (replace(slide, text="", code=""), 0)]
+                next_done += [False, False]
+            elif size == SMALLEST:
+                parts = halves(slide)
+                next_sized += [(part, size) for part in parts]
+                next_done += [len(parts) == 1] * len(parts)
+            else:
+                next_sized.append((slide, size + 1))
+                next_done.append(False)
+        sized, done = next_sized, next_done
+    return sized
+
+
+def halves(slide: Slide) -> list[Slide]:
+    """A slide as two with half of its table's rows each, or the slide alone if it has no table to part."""
+    both = [parsed(slide.output), parsed(slide.output)]
+    if len(both[0].select("tbody tr")) < 2 * FEWEST or len(both[0].select("table")) != 1:
+        return [slide]
+    for soup, is_first in zip(both, (True, False), strict=True):
+        rows = soup.select("tbody tr")
+        middle = (len(rows) + 1) // 2
+        for row in rows[middle:] if is_first else rows[:middle]:
+            row.decompose()
+    for block in both[1].select(".output"):
+        if not block.find("table"):
+            block.decompose()
+    return [replace(slide, output=str(both[0])), replace(slide, text="", code="", output=str(both[1]))]
+
+
+def deck_html(sized: Sequence[Sized], title: str, lang: str) -> str:
+    """A deck as one HTML document, for the browser and for ``write_pdf``.
+
+    Args:
+        sized: slides and their sizes.
+        title: of the deck.
+        lang: ``en`` or ``ja``.
+    """
+    parts = []
+    for number, (slide, size) in enumerate(sized, 1):
+        is_listing = not (slide.text or slide.code or "<table" in slide.output or "<figure" in slide.output)
+        kind = "title" if slide.is_title else "listing" if is_listing else "step"
+        level = "h1" if slide.is_title else "h2"
+        inner = f"<{level}>{html.escape(slide.heading)}</{level}>{slide.text}{slide.code}{slide.output}"
+        parts.append(f'<section class="slide {kind} size-{size}" id="slide-{number}">{inner}</section>')
+    return document(title, parts, lang, "slides")
+
+
+def pages_taken(pages: Any, count: int) -> list[int]:
+    """How many pages each of ``count`` slides takes in a document that WeasyPrint has laid out."""
+    starts: dict[str, int] = {}
+    for at, page in enumerate(pages.pages):
+        for name in page.anchors:
+            starts.setdefault(name, at)  # what goes on on the next page has its anchor there too
+    firsts = [starts[f"slide-{number}"] for number in range(1, count + 1)] + [len(pages.pages)]
+    return [after - first for first, after in pairwise(firsts)]
+
+
+def write_deck(chapter: Chapter, folder: Path, lang: str) -> list[Path]:
+    """Write the deck of a notebook, ``NAME.html`` and ``NAME.pdf``.
+
+    Args:
+        chapter: as Sphinx rendered it.
+        folder: where to.
+        lang: ``en`` or ``ja``.
+
+    Returns:
+        The files.
+
+    Raises:
+        BookError: it cannot be laid out here.
+    """
+
+    def fits(sized: Sequence[Sized]) -> list[bool]:
+        return [taken == 1 for taken in pages_taken(laid_out(deck_html(sized, "", lang)), len(sized))]
+
+    text = deck_html(fitted(slides(chapter), fits), chapter.title, lang)
+    page, paper = folder / f"{chapter.name}.html", folder / f"{chapter.name}.pdf"
+    page.write_text(text, encoding="utf-8")
+    laid_out(text).write_pdf(paper, pdf_variant="pdf/ua-1", pdf_tags=True)
+    return [page, paper]

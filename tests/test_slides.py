@@ -1,0 +1,108 @@
+"""Slides: what is on them, how they are made to fit, and one deck built and looked into."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from srcip_nb.print_pages import Chapter
+from srcip_nb.slides import SMALLEST, Slide, deck_html, fitted, halves, pages_taken, slides, write_deck
+
+
+def cell(code: str, output: str = "", tag: str = "") -> str:
+    shown = f'<div class="cell_output">{output}</div>' if output else ""
+    return f'<div class="cell {tag}"><div class="cell_input"><pre>{code}</pre></div>{shown}</div>'
+
+
+BODY = f"""<section id="t"><h1>01 A<a class="headerlink" href="#t">#</a></h1>
+<p>What it is.</p><ul><li>You can look.</li></ul><p>Time: 5 minutes</p>
+<p>Change these.</p>{cell("context = 1", tag="tag_parameters")}
+<p>Connect.</p>{cell('begin("01")', "lab")}
+<section id="look"><h2>Look</h2><p>See <a href="x.html">this</a>.</p>
+{cell("cluster.pods()", "<table><tr><td>a</td></tr></table>")}
+{cell("x = 1")}
+<p>Two figures.</p>{cell("draw()", "<p>twice</p><figure>1</figure><figure>2</figure>")}
+<h3>1. Ask</h3><p>How many?</p>{cell("answer = ...", "open", "tag_exercise")}
+<details><summary>Solution</summary><p>It is 42.</p></details></section>
+<section id="sum"><h2>In short</h2><ul><li>So it is.</li></ul><p>Sum up.</p>{cell('done("01")', "all")}</section>
+<section id="words"><h2>Words</h2><p>SNAT</p></section></section>"""
+DECK = slides(Chapter("01-a", "01 A", BODY))
+
+
+def test_a_notebook_becomes_these_slides():
+    assert [(slide.heading, slide.is_title) for slide in DECK] == [
+        ("01 A", True), ("Look", False), ("Look", False), ("Look", False), ("Look: 1. Ask", False), ("In short", False),
+    ]  # fmt: skip
+    title, pods, first, second, exercise, short = DECK
+    assert title.text == "<p>What it is.</p><ul><li>You can look.</li></ul>"
+    assert pods.text == "<p>See this.</p>" and "cluster.pods()" in pods.code and "<td>a</td>" in pods.output
+    assert "twice" in first.output and "<figure>1</figure>" in first.output and second.output == "<figure>2</figure>"
+    assert "answer = ..." in exercise.code and not exercise.output
+    assert short == Slide("In short", "<ul><li>So it is.</li></ul>")
+
+
+def test_no_solution_no_set_up_and_nothing_after_the_last_cell():
+    text = deck_html([(slide, 0) for slide in DECK], "01 A", "en")
+    body = text[text.index("<body") :]
+    assert not any(words in body for words in ("42", "Solution", "begin(", "context", "done(", "SNAT", "x = 1"))
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_type_shrinks_until_a_slide_fits():
+    asked = []
+
+    def fits(sized):
+        asked.append(len(sized))
+        return [size >= 2 or slide.heading == "short" for slide, size in sized]
+
+    assert fitted([Slide("short"), Slide("long", "text")], fits) == [(Slide("short"), 0), (Slide("long", "text"), 2)]
+    assert asked == [2, 1, 1]
+
+
+def test_a_long_slide_becomes_two_and_an_endless_one_goes_on():
+    whole = Slide("long", "text", "code", "output")
+    apart = [(Slide("long", "text", "code"), 0), (Slide("long", output="output"), 0)]
+    assert fitted([whole], lambda sized: [not (s.code and s.output) for s, _ in sized]) == apart
+    assert fitted([Slide("endless", output="x")], lambda sized: [False] * len(sized)) == [
+        (Slide("endless", output="x"), SMALLEST)
+    ]
+
+
+def test_a_long_table_is_parted_with_its_head_on_both():
+    rows = "".join(f"<tr><td>{number}</td></tr>" for number in range(7))
+    table = (
+        f'<div class="output">log</div><div class="output"><table><thead>H</thead><tbody>{rows}</tbody></table></div>'
+    )
+    first, second = halves(Slide("t", output=table))
+    assert "log" in first.output and "<td>3</td>" in first.output and "<td>4</td>" not in first.output
+    assert "log" not in second.output and "H" in second.output and "<td>4</td></tr><tr>" in second.output
+    assert "<td>3</td>" not in second.output
+    assert halves(Slide("t", output="<pre>long</pre>")) == [Slide("t", output="<pre>long</pre>")]
+
+
+def test_pages_are_counted_from_where_a_slide_begins():
+    class Page:
+        def __init__(self, *names):
+            self.anchors = dict.fromkeys(names)
+
+    class Pages:
+        pages = (Page("slide-1"), Page("slide-2", "02-a"), Page("slide-2"), Page("slide-3"))
+
+    assert pages_taken(Pages, 3) == [1, 2, 1]
+
+
+def test_a_deck_is_16_to_9_and_every_slide_one_page(tmp_path):
+    from srcip_nb.print_pages import BookError, laid_out
+
+    pdfinfo = shutil.which("pdfinfo") or pytest.skip("pdfinfo is missing: apt-get install poppler-utils")
+    try:
+        laid_out("<title>t</title>")
+    except BookError as error:
+        pytest.skip(str(error))
+    long = "".join(f"<tr><td>{number}</td></tr>" for number in range(12))
+    body = BODY.replace("<tr><td>a</td></tr>", long)
+    _, paper = write_deck(Chapter("01-a", "01 A", body), tmp_path, "en")
+    facts = subprocess.run([pdfinfo, paper], check=True, capture_output=True, text=True, timeout=60).stdout
+    assert re.search(r"Page size: +960 x 540 pts", facts)
+    assert int(re.search(r"Pages: +(\d+)", facts)[1]) in (6, 7)  # the long table may have one of its own
