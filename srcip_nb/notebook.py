@@ -168,6 +168,7 @@ class _Record:
     predictions: dict[str, Prediction] = field(default_factory=dict)
     checks: list[tuple[str, int, Check]] = field(default_factory=list)
     came_true: dict[str, bool] = field(default_factory=dict)
+    notebook: str = ""
 
     def add(self, check: Check) -> None:
         cell, execution = _cell()
@@ -191,10 +192,16 @@ def begin(notebook: str) -> None:
     _record.predictions.clear()
     _record.checks.clear()
     _record.came_true.clear()
+    _record.notebook = notebook
     shell: Any = get_ipython()
     is_for_a_reader = shell is not None and not os.environ.get("SRCIP_MARKER_DIR")
     if is_for_a_reader:  # an executed notebook keeps its tracebacks, for whoever mends it
         shell.InteractiveTB.set_mode("Minimal")  # as %xmode does, without a word
+
+
+def current_notebook() -> str:
+    """The number that ``begin`` was given last, "" before."""
+    return _record.notebook
 
 
 def _cell() -> tuple[str, int]:

@@ -17,6 +17,7 @@ def add_to(commands: Any) -> None:
     run = commands.add_parser("run", help="execute the notebooks and say which passed")
     run.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", type=Path)
     run.add_argument("--context", help="a kubeconfig context; a lab is started if left out")
+    run.add_argument("--replay", metavar="R", help="a recorded run, where no lab can run: lab-calico, or a folder")
     run.add_argument("--namespace", metavar="N", help="one a participant; SRCIP_NAMESPACE, else seminar")
     run.add_argument("--image", metavar="I", help="an image of nginx, where Docker Hub cannot be reached; SRCIP_IMAGE")
     run.add_argument("--adopt", action="store_true", help="work in the namespace even if somebody else created it")
@@ -40,8 +41,14 @@ def _run(arguments: argparse.Namespace) -> int:
     parameters |= {name: value for name, value in settings.items() if value is not None}
     if arguments.junit and not arguments.junit.parent.is_dir():
         raise UsageError(f"there is no folder {arguments.junit.parent}", "Make it, or name another for --junit.")
-    context = arguments.context or os.environ.get("SRCIP_CONTEXT") or None
-    verdicts = run(arguments.notebooks, context, arguments.lang, parameters, arguments.out, progress=True)
+    if arguments.replay and arguments.context:
+        raise UsageError("a context and a recording were asked for at once", "Give one of the two.")
+    replay = arguments.replay or os.environ.get("SRCIP_REPLAY") or None
+    context = arguments.context or (None if replay else os.environ.get("SRCIP_CONTEXT")) or None
+    replay = None if context else replay
+    verdicts = run(
+        arguments.notebooks, context, arguments.lang, parameters, arguments.out, replay=replay, progress=True
+    )
     from srcip_nb.handout import handout  # only now: the lab starts before what takes long to import
 
     pages = handout([verdict.output for verdict in verdicts], arguments.out)
