@@ -33,7 +33,7 @@ _SECRETS = (
     re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),  # a service account's token
     re.compile(r"Bearer [\w.~+/=-]+"),
 )
-_IDENTITIES = re.compile(r'("(?:machineID|systemUUID|bootID)":\s*")[^"]*(")')
+_IDENTITIES = re.compile(r'((?:machineID|systemUUID|bootID)\\*":\s*\\*")[^"\\]*')  # an answer's quotes are escaped
 _LAB_ASKS = ("/lab/v1/exec", "/lab/v1/trace")
 SCRUBBED = "scrubbed"
 
@@ -177,7 +177,7 @@ def scrub(text: str, private: Iterable[str] = ()) -> str:
     """
     for secret in _SECRETS:
         text = secret.sub(SCRUBBED, text)
-    text = _IDENTITIES.sub(rf"\g<1>{SCRUBBED}\g<2>", text)
+    text = _IDENTITIES.sub(rf"\g<1>{SCRUBBED}", text)
     for word in sorted({word for word in private if len(word) > 3}, key=len, reverse=True):
         text = text.replace(word, SCRUBBED)
     return text

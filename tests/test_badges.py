@@ -23,7 +23,9 @@ def paths_of(text: str) -> list[str]:
 
 
 def test_a_badge_is_read():
-    badge = "[![b](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/O/R/HEAD?urlpath=lab/tree/a/b.ipynb)"
+    badge = (
+        "[![b](https://mybinder.org/badge_logo.svg)](https://mybinder.org/v2/gh/O/R/HEAD?urlpath=lab/tree/a/b.ipynb)"
+    )
     assert paths_of(badge) == ["binder/Dockerfile", "a/b.ipynb"]
     assert paths_of("[x](https://codespaces.new/O/R)") == [".devcontainer/devcontainer.json"]
 

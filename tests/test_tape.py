@@ -83,9 +83,9 @@ def test_what_changes_the_cluster():
 def test_secrets_and_the_machine_are_scrubbed():
     pem = "-----BEGIN CERTIFICATE-----\\nMIIB\\n-----END CERTIFICATE-----\\n"
     token = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlIn0.c2lnbmF0dXJl"
-    line = f'{pem} Bearer abc.def {token} "machineID":"0123" on myhost in /home/me/work'
+    line = f'{pem} Bearer abc.def {token} "machineID":"0123" \\"bootID\\":\\"4567\\" on myhost in /home/me/work'
     said = scrub(line, ["myhost", "/home/me", ""])
-    for secret in ("MIIB", "abc.def", "eyJ", "0123", "myhost", "/home/me"):
+    for secret in ("MIIB", "abc.def", "eyJ", "0123", "4567", "myhost", "/home/me"):
         assert secret not in said
 
 
