@@ -110,7 +110,7 @@ def header_of(begun: dict[str, Any], events: Sequence[str], kind: str) -> dict[s
     """The first line of a recording.
 
     Args:
-        begun: what the tape's first line says: the world and the namespace.
+        begun: what the tape's first line says: namespace, image and the run's id.
         events: the exchanges, a line each.
         kind: "lab" or "context".
     """
@@ -119,6 +119,7 @@ def header_of(begun: dict[str, Any], events: Sequence[str], kind: str) -> dict[s
         "kind": kind,
         "recorded": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "namespace": begun["namespace"],
+        "image": begun["image"],
         "run": begun["run"],
         "exchanges": len(events),
     }

@@ -88,7 +88,8 @@ def recording_tape(settings: dict[str, Any]) -> RecordingTape | None:
     path = os.environ.get(FILE)
     if not path:
         return None
-    return RecordingTape(Path(path), {"namespace": settings["namespace"], "run": os.environ.get("SRCIP_RUN", "")})
+    begun = {"namespace": settings["namespace"], "image": settings["image"], "run": os.environ.get("SRCIP_RUN", "")}
+    return RecordingTape(Path(path), begun)
 
 
 def replay_rest(tape: ReplayTape) -> Rest:

@@ -321,10 +321,10 @@ def _recorded_cluster(replay: str, settings: dict[str, Any]) -> LessonCluster:
     from srcip_nb.taped import TapedLab
 
     tape = open_recording(replay, current_notebook())
-    lab = TapedLab(tape) if tape.header["kind"] == "lab" else None
-    return LessonCluster(
-        replay_rest(tape), lab=lab, run_id=tape.header["run"], **{**settings, "namespace": tape.header["namespace"]}
-    )
+    header = tape.header
+    lab = TapedLab(tape) if header["kind"] == "lab" else None
+    settings |= {"namespace": header["namespace"], "image": header.get("image", "")}
+    return LessonCluster(replay_rest(tape), lab=lab, run_id=header["run"], **settings)
 
 
 def _lab_cluster(lab: str | dict[str, Any] | Lab | LabClient | None, settings: dict[str, Any]) -> LessonCluster:

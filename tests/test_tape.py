@@ -1,4 +1,4 @@
-"""A tape answers what was asked then, in that order, and nothing else; what is secret or of the machine is not on it."""
+"""A tape answers what was asked then, in that order, and nothing else; nothing secret or of the machine is on it."""
 
 import gzip
 import json
