@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from srcip_nb.cluster import FIELD_MANAGER, OURS, wait_until
+from srcip_nb.cluster import FIELD_MANAGER, OURS, is_ready, wait_until
 from srcip_nb.errors import ManifestError, SrcipError
 from srcip_nb.manifest_files import lesson_objects, read_manifests
 from srcip_nb.ownership import is_foreign, is_ours, is_used_as_it_is, marked, require_ours, require_usable, with_image
@@ -275,6 +275,8 @@ def delete(cluster: Cluster, *, wait: bool = True, timeout: float = 60.0) -> pd.
         if foreign:
             result = f"left: it holds what srcip-nb did not create ({', '.join(foreign)})"
         else:
+            _delete_one(cluster, "namespaces", cluster.namespace)
+            _give_up_lost_pods(cluster)
             _delete_namespace(cluster, cluster.namespace, wait=wait, timeout=timeout)
             result = "deleted"
         rows.append(("namespaces", cluster.namespace, "", result))
@@ -283,13 +285,25 @@ def delete(cluster: Cluster, *, wait: bool = True, timeout: float = 60.0) -> pd.
     return _frame(rows)
 
 
-def _delete_one(cluster: Cluster, resource: str, name: str) -> None:
+def _delete_one(cluster: Cluster, resource: str, name: str, grace_seconds: int | None = None) -> None:
     try:
         path = path_of(resource, cluster.namespace, name)
-        cluster.request("DELETE", path, query={"propagationPolicy": "Background"})
+        cluster.request("DELETE", path, query={"propagationPolicy": "Background", "gracePeriodSeconds": grace_seconds})
     except ApiAnswerError as error:
         if error.code != 404:  # gone already is what was wanted
             raise
+
+
+def _give_up_lost_pods(cluster: Cluster) -> None:
+    """Pods of our namespace on nodes that are not Ready: no kubelet tells of their end, so nobody waits for it."""
+    try:
+        nodes = cluster.list("nodes")
+    except ApiAnswerError:
+        return  # who may not see nodes waits for all pods alike
+    lost = {node["metadata"]["name"] for node in nodes if not is_ready(node)}
+    for pod in cluster.list("pods") if lost else []:
+        if pod["spec"].get("nodeName") in lost:
+            _delete_one(cluster, "pods", pod["metadata"]["name"], grace_seconds=0)
 
 
 def _delete_namespace(cluster: Cluster, name: str, *, wait: bool, timeout: float) -> None:

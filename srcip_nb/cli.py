@@ -10,11 +10,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from srcip_nb.commands import clean, doctor, lab, logs, matrix, parse, rbac, record, rules, run, solutions
+from srcip_nb.commands import clean, diff, doctor, lab, logs, matrix, parse, rbac, record, rules, run, solutions
 from srcip_nb.commands.status import DOES_NOT_HOLD, WRONG_USE
 from srcip_nb.errors import SrcipError, UsageError
 
-COMMANDS = (doctor, lab, run, matrix, logs, parse, rules, solutions, clean, rbac, record)
+COMMANDS = (doctor, lab, run, matrix, diff, logs, parse, rules, solutions, clean, rbac, record)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,9 @@
-"""Where requests start: the hosts of a lab, or this machine where the cluster is a real one.
+"""Where requests start: the hosts of a lab, this machine, a pod, or a pod on a node's own network.
+
+    client, worker01 …   a lab's hosts; on a real cluster a node's name is node/NAME
+    this machine         where the cluster is a real one: for its external addresses and node ports
+    pod/NAME             a pod of the namespace: curl in it, told over the API, the same in both worlds
+    node/NAME            a pod on that node's network, made on first use, the same in both worlds
 
 Each result tells the address that its own socket had, so what a pod logs is compared with what really left.
 """
@@ -25,14 +30,16 @@ class Client:
 
     Attributes:
         name: as ``visit(client=…)`` takes it.
-        role: client, router, control-plane, worker; "client" for this machine.
+        role: client, router, control-plane, worker; "client" for this machine; "pod" or "node".
         address: its own address, "" where it depends on the destination.
+        pod: NAMESPACE/NAME of the pod whose shell sends; "" for a host of a lab and for this machine.
     """
 
     cluster: Cluster
     name: str
     role: str
     address: str
+    pod: str = ""
 
     def send(
         self, requests: Sequence[dict[str, Any]], *, concurrency: int, timeout: float, rate: float | None = None
@@ -49,6 +56,10 @@ class Client:
             ``id, sent_at`` (ns since the epoch), ``client_ip, status`` (or None), ``error`` ("" if answered),
             ``latency_ms, body``.
         """
+        if self.pod:
+            from srcip_nb.pod_client import send_from_pod
+
+            return send_from_pod(self.cluster, self.pod, requests, concurrency=concurrency, timeout=timeout, rate=rate)
         if self.cluster.lab is not None:
             return self.cluster.lab.visit(self.name, requests, concurrency=concurrency, timeout=timeout, rate=rate)
 
@@ -73,24 +84,42 @@ def list_clients(cluster: Cluster) -> list[Client]:
 
 
 def find_client(cluster: Cluster, name: str | None) -> Client:
-    """The client of that name; None: the first. In a lab, a pod of the namespace can be one too.
+    """The client of that name; None: the first. A pod on a node's network is made here if there is none.
 
     Raises:
         UsageError: no such client; the message names those there are.
+        ClusterError: the pod on the node's network cannot be made.
+        NotFinishedError: it did not start in time.
     """
     known = list_clients(cluster)
     if name is None:
         return known[0]
-    found = next((client for client in known if client.name == name), None) or _pod(cluster, name)
+    found = next((client for client in known if client.name == name), None)
+    kind, slash, rest = name.partition("/")
+    if found is None and kind == "node" and slash:
+        found = _node(cluster, rest)
+    elif found is None:
+        found = _pod(cluster, rest if kind == "pod" and slash else name)
+    if found is None and cluster.lab is None and any(n["metadata"]["name"] == name for n in cluster.list("nodes")):
+        found = _node(cluster, name)
     if found is None:
         names = ", ".join(repr(client.name) for client in known)
-        raise UsageError(f"no client {name!r} in {cluster.world}", f"Choose one of: {names}")
+        raise UsageError(f"no client {name!r} in {cluster.world}", f"Choose one of: {names}; or pod/NAME, node/NAME")
     return found
 
 
 def _pod(cluster: Cluster, name: str) -> Client | None:
-    pods = cluster.list("pods", fields=f"metadata.name={name}") if cluster.lab is not None else []
-    return next((Client(cluster, name, "pod", pod["status"].get("podIP", "")) for pod in pods), None)
+    pods = cluster.list("pods", fields=f"metadata.name={name}")
+    at = f"{cluster.namespace}/{name}"
+    return next((Client(cluster, name, "pod", pod["status"].get("podIP", ""), at) for pod in pods), None)
+
+
+def _node(cluster: Cluster, node: str) -> Client:
+    from srcip_nb.host_pods import host_pod
+
+    at = host_pod(cluster, node)
+    address = cluster.get("pods", at.partition("/")[2])["status"].get("hostIP", "")
+    return Client(cluster, f"node/{node}", "node", address, at)
 
 
 def clients(cluster: Cluster) -> pd.DataFrame:

@@ -141,6 +141,12 @@ class Cluster:
         return self.request("PATCH", path, patch, query=query, content_type=MERGE_PATCH)[1]
 
 
+def is_ready(body: dict[str, Any]) -> bool:
+    """Whether the condition Ready of a Node or Pod is True."""
+    conditions = body.get("status", {}).get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
 def _run_id() -> str:
     given = os.environ.get("SRCIP_RUN", "")
     if given and not re.fullmatch("[0-9a-f]{8}", given):

@@ -25,13 +25,17 @@ from srcip_nb.dataplane_seen import Object, Seen, where
 from srcip_nb.doctor import MISSING, OK, UNKNOWN, WITHOUT, Finding
 from srcip_nb.errors import ClusterError, SrcipError
 from srcip_nb.host_probe import Told, ask_nodes
-from srcip_nb.nat import found_words, measure_way
+from srcip_nb.nat import Way, found_words, ip_mode_of, way_of
 from srcip_nb.rest import ApiAnswerError
 from srcip_nb.rollout import service_address
-from srcip_nb.traffic import EXCLUDE_LABEL, internal_ip, is_ready
+from srcip_nb.traffic import EXCLUDE_LABEL, internal_ip, is_ready, visit
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from srcip_nb.cluster import Cluster
+
+_TRIES = 4  # requests to find out what becomes of this machine's address
 
 _REVIEWS = {
     "SelfSubjectAccessReview": {"resourceAttributes": {"verb": "list", "resource": "nodes"}},
@@ -235,3 +239,23 @@ def report(cluster: Cluster, findings: list[Finding]) -> str:
         lines.append(f"Not found out: {', '.join(unknown)}.")
     lines.append(f"The course cannot run here: {', '.join(bad)}." if bad else "The course can run here.")
     return "\n".join(lines)
+
+
+def measure_way(cluster: Cluster, book: pd.DataFrame) -> Way:
+    """Send a few requests from this machine to the lesson's Service, which must be under Local, and conclude.
+
+    Raises:
+        ClusterError: none was answered, or they do not tell.
+    """
+    service = cluster.get("services", SERVICE)
+    target = None if service_address(service) else "nodeport"
+    frame = visit(cluster, _TRIES, target=target, progress=False)
+    way = way_of(frame, book, ip_mode=ip_mode_of(service) if target is None else "")
+    if way is None:
+        answered = int(frame["status"].notna().sum())
+        raise ClusterError(
+            f"{answered} of {_TRIES} requests to {frame.attrs['target']} were answered; they do not tell what became "
+            "of this machine's address",
+            "cluster.visit() shows each",
+        )
+    return way

@@ -5,8 +5,10 @@
     ask on   what is right but not complete (an endpoint not met yet, a refusal not heard yet), a few times more
     judge    expected beside observed, with the reason
 
-On a lab every kind of client asks; on a real cluster this machine does, and the other rows say why they were not run.
-Everything is deleted again.
+The same clients ask in both worlds. A lab's nodes and pods are hosts in which requests start; on a real cluster curl in
+a pod sends them, a node is a pod on its network, and the host outside is this machine. What a cluster's data plane does
+not decide as kube-proxy's table says, and what only a lab can do, is not asked, and its row says why. Everything is
+deleted again.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from srcip_nb.addresses import addresses, canonical
 from srcip_nb.apply import delete
 from srcip_nb.clients import list_clients
 from srcip_nb.cluster import Cluster
-from srcip_nb.errors import UsageError
+from srcip_nb.dataplane import DataPlane, left_out, mode_or_default
+from srcip_nb.errors import SrcipError, UsageError
 from srcip_nb.expect import MODES, Expectation, Source, World, expect
 from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN, Observation, judge
 from srcip_nb.matrix_ask import Row, Run
 from srcip_nb.matrix_build import build
 from srcip_nb.matrix_cases import Question, choose_place, questions
+from srcip_nb.matrix_control import require_standing
+from srcip_nb.matrix_control import started as started_pods
 from srcip_nb.permissions import matrix_namespace, require_feature
 from srcip_nb.progress import Progress
 
@@ -66,7 +71,7 @@ def matrix(
     Args:
         cluster: where; a namespace is made in it and deleted again: the cluster's own with ``-matrix`` behind it.
         mode: kube-proxy's mode; in a lab it is switched to for as long as this takes, on a real cluster it says what
-            the cluster runs. None: the lab's own, "iptables" on a real cluster.
+            the cluster runs. None: the lab's own; on a real cluster, what is found out about it.
         only: which questions to ask.
         progress: show how far it is.
 
@@ -74,21 +79,23 @@ def matrix(
         One row a case, the columns of ``COLUMNS``: ``expected`` (answered, refused, dropped, unreachable), by whom and
         with whose address; what was sent, answered and not; ``verdict`` ("as expected", "differs", "not run") and
         ``difference`` or why it was not run; ``reason`` and ``rule`` of the oracle. ``attrs``: world, mode, cni,
-        kubernetes, seconds, nodes, unknown (sources that nobody in the address book owns).
+        kubernetes, seconds, nodes, namespace (gone again), owners (address -> whose it is), data_plane (fact -> value
+        and evidence), unknown (sources that nobody in the address book owns).
 
     Raises:
-        UsageError: no such mode, fewer than two nodes that run pods, or the namespace is somebody else's.
+        UsageError: no such mode, fewer than two nodes that run pods, a mode that cannot be found out, or the namespace
+            is somebody else's.
         MissingPermissionError: the credentials do not suffice; nothing was made.
-        NotFinishedError: the pods or the rules were not there in time.
+        NotFinishedError: the pods or the rules were not there in time, or a node or pod went away meanwhile.
+        ClusterError: the API does not answer any more, or accepts the credentials no longer.
     """
     started = time.monotonic()
     place = choose_place(cluster.list("nodes"))
     if place is None:
-        raise UsageError("the matrix needs two nodes that run pods", "Start a lab with two workers: srcip-nb lab up")
-    info = cluster.lab.info() if cluster.lab else {"proxy_mode": MODES[0], "cni": ""}
-    world = World(mode or str(info["proxy_mode"]), str(info["cni"]))
-    if world.mode not in MODES:
-        raise UsageError(f"the oracle knows nothing of proxy mode {world.mode!r}", f"Give --mode {' or '.join(MODES)}.")
+        raise UsageError(
+            "the matrix needs two Ready nodes that run pods", "See kubectl get nodes; or take a lab: srcip-nb lab up"
+        )
+    plane, world = _world_of(cluster, mode)
     require_feature(cluster, "matrix")
     with _switched(cluster.lab, world.mode):
         own = cluster.beside(matrix_namespace(cluster.namespace))
@@ -104,25 +111,64 @@ def matrix(
                     outside=list_clients(own)[0].name,
                     why_not=built.why_not,
                     led=own.lab is not None,
+                    node_hosts=built.node_hosts,
                 )
-                rows = [_row(question, world) for question in found if only(question)]
+                rows = [_row(question, world, plane) for question in found if only(question)]
                 step.result = f"{len(rows)} cases"
+            standing = started_pods(own)
             Run(own, place, progress).ask_all(rows)
+            require_standing(own, place, standing)
             book = SourceAddresses(own)
-        finally:
-            with Progress("the matrix is taken away", progress):
-                delete(own)
+        except SrcipError:
+            with contextlib.suppress(SrcipError):  # what ended the matrix is what the caller has to know
+                _take_away(own, progress)
+            raise
+        except BaseException:
+            _take_away(own, progress)
+            raise
+        _take_away(own, progress)
     frame = table(rows, book)
     frame.attrs = {
         "world": str(cluster.world),
         "kubernetes": cluster.version,
         "mode": world.mode,
-        "cni": world.cni or "not known",
+        "cni": world.cni or (plane.cni.value if plane else "") or "not known",
         "nodes": place.names,
+        "namespace": own.namespace,
+        "owners": book.owners,
+        "data_plane": {name: [fact.value, fact.evidence] for name, fact in plane.facts().items()} if plane else {},
         "seconds": round(time.monotonic() - started, 1),
         "unknown": book.unknown(rows),
     }
     return frame
+
+
+def _take_away(own: Cluster, progress: bool) -> None:
+    with Progress("the matrix is taken away", progress):
+        delete(own)
+
+
+def _world_of(cluster: Cluster, mode: str | None) -> tuple[DataPlane | None, World]:
+    """What the oracle is told: a lab's settings, or what is found out about a real cluster's data plane."""
+    if cluster.lab is not None:
+        info = cluster.lab.info()
+        world = World(mode or str(info["proxy_mode"]), str(info["cni"]))
+        plane = None
+    else:
+        from srcip_nb.dataplane_read import detect
+
+        plane = detect(cluster)
+        if mode:
+            plane = plane.with_mode(mode, "--mode says so")
+        if not plane.proxy:
+            raise UsageError(
+                f"it cannot be found out which proxy mode this cluster runs ({plane.proxy.evidence})",
+                f"Say it: --mode {' or '.join(MODES)}",
+            )
+        world = World(mode_or_default(plane), plane.world.cni)
+    if world.mode not in MODES:
+        raise UsageError(f"the oracle knows nothing of proxy mode {world.mode!r}", f"Give --mode {' or '.join(MODES)}.")
+    return plane, world
 
 
 @contextlib.contextmanager
@@ -139,9 +185,12 @@ def _switched(lab: LabClient | None, mode: str) -> Iterator[None]:
         lab.proxy_mode(before)
 
 
-def _row(question: Question, world: World) -> Row:
-    if question.why_not or question.case is None:
-        return Row(question, None, Observation(), question.why_not)
+def _row(question: Question, world: World, plane: DataPlane | None) -> Row:
+    why_not = question.why_not
+    if not why_not and plane is not None and question.case is not None:
+        why_not = left_out(plane, question.case)
+    if why_not or question.case is None:
+        return Row(question, None, Observation(), why_not)
     try:
         return Row(question, expect(question.case, world), Observation())
     except UsageError as error:
@@ -155,6 +204,10 @@ class SourceAddresses:
         self._named: dict[Source, str] = {}
         book = addresses(own)
         of_nodes = book[book["kind"].isin(["node", "pod-network"])]
+        self.owners = {
+            str(address): f"{kind} {owner}"
+            for address, kind, owner in zip(of_nodes["address"], of_nodes["kind"], of_nodes["owner"], strict=True)
+        }
         self._owned = set(book["address"])
         self._any = {node: set(of_nodes.loc[of_nodes["node"] == node, "address"]) for node in of_nodes["node"].unique()}
         if own.lab is not None:

@@ -31,14 +31,20 @@ from srcip_nb.traffic import LOG_WITHIN, LOOK_BACK
 
 REQUESTS = 8
 REQUESTS_UNANSWERED = 2
-ROUNDS = 4
+ROUNDS = 10
 """How often an incomplete case is asked again: of two endpoints, 40 requests miss one 1 time in 10**11."""
 
 PAUSE = 1.1
 """Seconds between two rounds; the kernel allows one more ICMP message a second to each peer (icmp_ratelimit)."""
 
 CONCURRENCY = 32
+CONCURRENCY_IN_POD = 8
+"""There each request is a process of its own, on a node that has other work."""
+
 TIMEOUT = 2.0  # seconds
+TIMEOUT_REAL = 5.0
+"""Seconds on a real cluster: its network may lose a packet, and the first two SYNs are sent again after 1 and 3."""
+
 TIMEOUT_UNANSWERED = 1.0
 """Seconds where no answer is expected: what is refused is refused at once, and what is answered after all would be."""
 
@@ -110,7 +116,8 @@ class Run:
         batches: dict[tuple[str, float], list[dict[str, Any]]] = {}
         for row in rows:
             is_answered = row.expected is not None and row.expected.outcome == ANSWERED
-            count, timeout = (REQUESTS, TIMEOUT) if is_answered else (REQUESTS_UNANSWERED, TIMEOUT_UNANSWERED)
+            patience = TIMEOUT if self._own.lab is not None else TIMEOUT_REAL
+            count, timeout = (REQUESTS, patience) if is_answered else (REQUESTS_UNANSWERED, TIMEOUT_UNANSWERED)
             batch = batches.setdefault((row.question.host, timeout), [])
             for _ in range(count):
                 url = f"http://{row.question.target}/?run={self._id}&request={self._sent}"
@@ -126,8 +133,10 @@ class Run:
 
     def _send(self, way: tuple[str, float], batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
         host, timeout = way
-        client = Client(self._own, host, "client", "")
-        return list(client.send(batch, concurrency=CONCURRENCY, timeout=timeout))
+        is_pod = self._own.lab is None and "/" in host
+        client = Client(self._own, host, "pod" if is_pod else "client", "", host if is_pod else "")
+        concurrency = CONCURRENCY_IN_POD if is_pod else CONCURRENCY
+        return list(client.send(batch, concurrency=concurrency, timeout=timeout))
 
     def _logged(self, wanted: set[int]) -> dict[int, tuple[str, str]]:
         """Request -> (pod, source) of what the servers' logs hold by now, awaited for a while."""

@@ -6,12 +6,13 @@ loaded the rules of the same state, so once the counts are right, every Service 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from srcip_nb.apply import apply
-from srcip_nb.cluster import Cluster, wait_until
+from srcip_nb.cluster import Cluster, is_ready, wait_until
 from srcip_nb.errors import ManifestError
 from srcip_nb.expect import NOBODY, UNUSABLE
 from srcip_nb.health import health
@@ -27,6 +28,8 @@ from srcip_nb.matrix_cases import (
     external_address,
     host_network_objects,
     marker_object,
+    node_objects,
+    node_pods,
     pod_objects,
     service_objects,
     slice_objects,
@@ -34,6 +37,9 @@ from srcip_nb.matrix_cases import (
 from srcip_nb.traffic import announcers
 
 READY_WITHIN = 60.0  # seconds for each step
+ADDRESS_WITHIN = 10.0  # seconds after the last one came
+
+_IN_FORCE = "Does kube-proxy run on each node, and do the nodes reach each other's health check node ports?"
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,13 @@ class Built:
         services: as the API has them, by name, in the order of the questions.
         announcers: Service -> the node that announces its external address, ``NOBODY``, or "" if not known.
         why_not: kind of client -> why it cannot ask here.
+        node_hosts: node -> NAMESPACE/POD that is its client; empty in a lab, where nodes are hosts.
     """
 
     services: dict[str, Object]
     announcers: dict[str, str]
     why_not: dict[str, str]
+    node_hosts: dict[str, str]
 
 
 def build(own: Cluster, place: Place) -> Built:
@@ -64,12 +72,16 @@ def build(own: Cluster, place: Place) -> Built:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": own.namespace}}
     apply(own, namespace)
     apply(own, pod_objects(place))
+    nodes = {} if own.lab is not None else node_pods(place)
+    if nodes:
+        apply(own, node_objects(place))
     services = service_objects()
     if own.lab is None:
         services = [service for service in services if service["metadata"]["name"] not in EXTERNAL_IPS]
     apply(own, services)
     remedy = f"kubectl get events -n {own.namespace}"
-    wait_until(lambda: _not_ready(own, "app in (s,c)"), "the pods of the matrix", READY_WITHIN, remedy=remedy)
+    clients = "app in (s,c,h)" if nodes else "app in (s,c)"
+    wait_until(lambda: _not_ready(own, clients), "the pods of the matrix", READY_WITHIN, remedy=remedy)
     ips = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in own.list("pods", labels="app in (s,c)")}
     why_not = _cannot_ask(own, place)
     apply(own, slice_objects(place, ips))
@@ -78,17 +90,20 @@ def build(own: Cluster, place: Place) -> Built:
     wait_until(lambda: _no_slices(own, expected), "the EndpointSlices of the matrix", READY_WITHIN)
     if own.lab is not None:
         wait_until(lambda: _not_announced(own, expected), "the Services' external addresses", READY_WITHIN)
+    else:
+        _give_addresses_time(own, expected)
     apply(own, marker_object())
-    wait_until(lambda: _not_in_force(own, place), "the nodes' rules", READY_WITHIN)
+    asker = f"pod/{nodes[place.workers[0]]}" if nodes else None
+    wait_until(lambda: _not_in_force(own, place, asker), "the nodes' rules", READY_WITHIN, remedy=_IN_FORCE)
     live = {service["metadata"]["name"]: service for service in own.list("services")}
     ordered = {name: live[name] for name in [*SELECTED, *STATES, *EXTERNAL_IPS] if name in live}
-    return Built(ordered, _announcers(own, ordered), why_not)
+    hosts = {node: f"{own.namespace}/{pod}" for node, pod in nodes.items()}
+    return Built(ordered, _announcers(own, ordered), why_not, hosts)
 
 
 def _cannot_ask(own: Cluster, place: Place) -> dict[str, str]:
     if own.lab is None:
-        reason = "on a real cluster requests start on this machine only"
-        return dict.fromkeys(("pod", "node", "localhost", HOST_POD), reason)
+        return {HOST_POD: "on a real cluster the node itself asks by a pod on its network: see node-NODE"}
     try:
         apply(own, host_network_objects(place))
     except ManifestError as error:
@@ -103,11 +118,22 @@ def _cannot_ask(own: Cluster, place: Place) -> dict[str, str]:
     return {HOST_POD: said[0]} if said else {}
 
 
-def _not_ready(own: Cluster, labels: str) -> str:
-    def is_ready(pod: Object) -> bool:
-        conditions = pod.get("status", {}).get("conditions") or []
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+def _give_addresses_time(own: Cluster, expected: dict[str, Any]) -> None:
+    """Wait for external addresses as long as one comes now and then: there may be no load balancer at all."""
 
+    def missing() -> int:
+        services = [service for service in own.list("services") if service["metadata"]["name"] in expected]
+        return sum(s["spec"]["type"] == "LoadBalancer" and not external_address(s) for s in services)
+
+    left, changed = missing(), time.monotonic()
+    while left and time.monotonic() - changed < ADDRESS_WITHIN:
+        time.sleep(0.2)
+        now = missing()
+        if now != left:
+            left, changed = now, time.monotonic()
+
+
+def _not_ready(own: Cluster, labels: str) -> str:
     return ", ".join(
         f"{pod['metadata']['name']} is not ready" for pod in own.list("pods", labels=labels) if not is_ready(pod)
     )
@@ -141,9 +167,9 @@ def _announcers(own: Cluster, services: Iterable[str]) -> dict[str, str]:
     return {name: (nodes[0] if len(nodes) == 1 else "") if nodes else nobody for name, nodes in said.items()}
 
 
-def _not_in_force(own: Cluster, place: Place) -> str:
-    said = health(own, MARKER)
-    out_of_reach = set() if own.lab is not None else set(said.index[said["error"].isin(["timeout", "unreachable"])])
+def _not_in_force(own: Cluster, place: Place, asker: str | None) -> str:
+    said = health(own, MARKER, asker)
     counts = said["local_endpoints"].fillna(-1).astype(int).to_dict()
-    wanted = {node: int(node in place.workers) for node in place.names if node not in out_of_reach}
-    return ", ".join(f"{node} says {counts[node]}" for node in wanted if counts[node] != wanted[node])
+    errors = said["error"].to_dict()
+    wanted = {node: int(node in place.workers) for node in place.names}
+    return ", ".join(f"{node} says {errors[node] or counts[node]}" for node in wanted if counts[node] != wanted[node])

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from srcip_nb.cluster import is_ready
 from srcip_nb.expect import (
     CLUSTER_IP,
     EXTERNAL,
@@ -30,13 +31,16 @@ from srcip_nb.expect import (
     Case,
     Endpoint,
 )
+from srcip_nb.host_pods import IMAGE, host_pod_object
 
 Object = dict[str, Any]
 
-IMAGE = "nginx:latest"
 SERVERS = {"app": "s"}
 MARKER = "in-force"
 HOST_POD = "host-network pod"
+NOT_LED = "only a lab's router can be told to which node it leads an outside host's packets"
+NO_ADDRESS = "the Service has no external address (EXTERNAL-IP is pending)"
+NOT_OUR_LAN = "the external IP is one of a lab's LAN; elsewhere it may be somebody's"
 HOST_NETWORK = {"h1": 0, "h2": 1}
 """Client pods on the host's network, and the worker of each."""
 
@@ -81,6 +85,7 @@ class Place(NamedTuple):
 
     workers: tuple[str, str]
     nodes: dict[str, str]
+    image: str = IMAGE
 
     @property
     def names(self) -> list[str]:
@@ -113,14 +118,15 @@ class Question:
     why_not: str = ""
 
 
-def choose_place(nodes: Iterable[Object]) -> Place | None:
+def choose_place(nodes: Iterable[Object], image: str = IMAGE) -> Place | None:
     """Take two nodes that run pods and, if there is one, a third without; None where there are not two.
 
-    A node that takes no pods is preferred as the third: no endpoint is ever there.
+    A node that takes no pods is preferred as the third: no endpoint is ever there. Of a node that is not Ready nobody
+    knows whether its rules are today's, so none is taken.
     """
     takes: dict[str, bool] = {}
     addresses: dict[str, str] = {}
-    for node in nodes:
+    for node in filter(is_ready, nodes):
         name, spec = node["metadata"]["name"], node.get("spec") or {}
         is_tainted = any(taint["effect"] in ("NoSchedule", "NoExecute") for taint in spec.get("taints") or [])
         takes[name] = not is_tainted and not spec.get("unschedulable")
@@ -130,7 +136,7 @@ def choose_place(nodes: Iterable[Object]) -> Place | None:
     if len(able) < 2:
         return None
     third = sorted((name for name in takes if name not in able[:2]), key=lambda name: (takes[name], name))[:1]
-    return Place((able[0], able[1]), {name: addresses[name] for name in sorted(third + able[:2])})
+    return Place((able[0], able[1]), {name: addresses[name] for name in sorted(third + able[:2])}, image)
 
 
 def pod_objects(place: Place) -> list[Object]:
@@ -142,23 +148,27 @@ def pod_objects(place: Place) -> list[Object]:
         ("c1", 0, {"app": "c"}),
         ("c2", 1, {"app": "c"}),
     ):
-        pods.append(_pod(name, place.workers[at], labels))
+        pods.append(_pod(name, place.workers[at], labels, place.image))
     return pods
 
 
 def host_network_objects(place: Place) -> list[Object]:
     """The client pods on the host's network; they only wait, since port 80 of a host may be taken."""
-    pods = []
-    for name, at in HOST_NETWORK.items():
-        pod = _pod(name, place.workers[at], {"app": "h"})
-        pod["spec"]["hostNetwork"] = True
-        pod["spec"]["containers"][0]["command"] = ["sleep", "3600"]
-        pods.append(pod)
-    return pods
+    return [host_pod_object(name, place.workers[at], place.image, app="h") for name, at in HOST_NETWORK.items()]
 
 
-def _pod(name: str, node: str, labels: Mapping[str, str]) -> Object:
-    container = {"name": "nginx", "image": IMAGE, "imagePullPolicy": "IfNotPresent"}
+def node_objects(place: Place) -> list[Object]:
+    """A pod on the network of each node that is asked: where there is no lab, it is the node as a client."""
+    return [host_pod_object(pod, node, place.image, app="h") for node, pod in node_pods(place).items()]
+
+
+def node_pods(place: Place) -> dict[str, str]:
+    """Node -> its client pod."""
+    return {node: f"n{number}" for number, node in enumerate(place.names, 1)}
+
+
+def _pod(name: str, node: str, labels: Mapping[str, str], image: str) -> Object:
+    container = {"name": "nginx", "image": image, "imagePullPolicy": "IfNotPresent"}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -233,6 +243,7 @@ def questions(
     outside: str,
     why_not: Mapping[str, str],
     led: bool,
+    node_hosts: Mapping[str, str] | None = None,
 ) -> Iterator[Question]:
     """Everything there is to ask.
 
@@ -244,17 +255,21 @@ def questions(
         outside: the host outside, as ``Client.name``.
         why_not: kind of client (pod, node, localhost, "host-network pod") -> why it cannot be asked.
         led: whether an outside host's packets can be led to a node by hand.
+        node_hosts: node -> the host or pod that is its client; None: a host of the node's name.
     """
     for name, service in services.items():
-        for asker in _askers(place, namespace, outside):
+        for asker in _askers(place, namespace, outside, node_hosts or {}):
             for destination, target, at in _destinations(service, place):
                 question = _question(name, service, asker, destination, target, at, place, announcers)
                 if question is None:
                     continue
-                missing = why_not.get(asker.kind, "")
+                missing = why_not.get(asker.kind) or ("" if target else NO_ADDRESS)
                 yield Question(name, asker.name, destination, why_not=missing) if missing else question
-        if led:
-            yield from _led(name, service, place, outside)
+        for one in _led(name, service, place, outside):
+            yield one if led else Question(one.service, one.client, one.destination, why_not=NOT_LED)
+    for name in EXTERNAL_IPS:
+        if name not in services:
+            yield Question(name, "all clients", "externalip", why_not=NOT_OUR_LAN)
 
 
 class _Asker(NamedTuple):
@@ -265,13 +280,13 @@ class _Asker(NamedTuple):
     pod: str = ""
 
 
-def _askers(place: Place, namespace: str, outside: str) -> Iterator[_Asker]:
+def _askers(place: Place, namespace: str, outside: str, hosts: Mapping[str, str]) -> Iterator[_Asker]:
     first, second = place.workers
     yield _Asker("outside", EXTERNAL, outside)
     for node in place.names:
-        yield _Asker(f"node-{node}", NODE, node, node)
+        yield _Asker(f"node-{node}", NODE, hosts.get(node, node), node)
     for node in place.workers:
-        yield _Asker(f"node-{node}", LOCALHOST, node, node)
+        yield _Asker(f"node-{node}", LOCALHOST, hosts.get(node, node), node)
     for pod, node in (("c1", first), ("c2", second), ("s1", first), ("s2", second)):
         yield _Asker(pod, POD, f"{namespace}/{pod}", node, pod)
     for pod, at in HOST_NETWORK.items():
@@ -286,8 +301,8 @@ def _destinations(service: Object, place: Place) -> Iterator[tuple[str, str, str
     for address in spec.get("externalIPs") or []:
         yield "externalip", f"{address}:{port['port']}", ""
     address = external_address(service)
-    if address:
-        yield "vip", f"{address}:{port['port']}", ""
+    if spec.get("type") == "LoadBalancer":
+        yield "vip", f"{address}:{port['port']}" if address else "", ""
     if port.get("nodePort"):
         for node, address in place.nodes.items():
             yield f"nodeport-{node}", f"{address}:{port['nodePort']}", node
@@ -337,6 +352,6 @@ def case_of(name: str, service: Object, place: Place, client: str, destination: 
 
 def _led(name: str, service: Object, place: Place, outside: str) -> Iterator[Question]:
     for destination, target, _ in _destinations(service, place):
-        for node in place.names if destination in KINDS else ():
+        for node in place.names if destination in KINDS and target else ():
             case = case_of(name, service, place, EXTERNAL, KINDS[destination], node)
             yield Question(name, "outside", f"{destination}-by-{node}", outside, target, case, led=node)

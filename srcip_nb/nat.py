@@ -17,17 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from srcip_nb.addresses import canonical
-from srcip_nb.cluster import SERVICE
-from srcip_nb.errors import ClusterError
 from srcip_nb.rollout import service_address
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from srcip_nb.cluster import Cluster
-
-TRIES = 4  # requests to find the way out
 
 # Networks by which a NAT gives itself away; the values are keys of ``text``. Docker Desktop: docs.docker.com,
 # "Networking on Docker Desktop" (subnet); gvisor-tap-vsock (Podman, Rancher Desktop, Lima): its README; QEMU and
@@ -134,28 +128,6 @@ def nat_key(seen: str, nodes: list[str]) -> str:
         if address == bridge[1] and is_nodes_own:
             return "nat.bridge"
     return "nat.unnamed"
-
-
-def measure_way(cluster: Cluster, book: pd.DataFrame) -> Way:
-    """Send a few requests from this machine to the lesson's Service, which must be under Local, and conclude.
-
-    Raises:
-        ClusterError: none was answered, or they do not tell.
-    """
-    from srcip_nb.traffic import visit
-
-    service = cluster.get("services", SERVICE)
-    target = None if service_address(service) else "nodeport"
-    frame = visit(cluster, TRIES, target=target, progress=False)
-    way = way_of(frame, book, ip_mode=ip_mode_of(service) if target is None else "")
-    if way is None:
-        answered = int(frame["status"].notna().sum())
-        raise ClusterError(
-            f"{answered} of {TRIES} requests to {frame.attrs['target']} were answered; they do not tell what became of "
-            "this machine's address",
-            "cluster.visit() shows each",
-        )
-    return way
 
 
 def ip_mode_of(service: dict[str, Any]) -> str:

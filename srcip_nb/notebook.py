@@ -321,6 +321,8 @@ def done(notebook: str) -> Summary:
     )
     folder = os.environ.get("SRCIP_MARKER_DIR")
     if folder:
+        told = [{"expected": check.says, "observed": check.seen, "state": check.state} for check in checks]
         marker = {"notebook": notebook, "held": summary.held, "failed": list(failed), "open": summary.open}
+        marker["checks"] = told
         (Path(folder) / "done.json").write_text(json.dumps(marker, ensure_ascii=False), encoding="utf-8")
     return summary

@@ -28,6 +28,8 @@ IN_EVERY_NAMESPACE = {
     ("configmaps", "kube-root-ca.crt"),
     ("configmaps", "openshift-service-ca.crt"),
     ("configmaps", "istio-ca-root-cert"),
+    ("configmaps", "openshift-service-ca.crt"),
+    ("configmaps", "istio-ca-root-cert"),
     ("serviceaccounts", "default"),
     ("serviceaccounts", "builder"),
     ("serviceaccounts", "deployer"),

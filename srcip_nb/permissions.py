@@ -98,7 +98,10 @@ FEATURES: dict[str, tuple[Rule, ...]] = {
         Rule(OWN, _SLICES, ("endpointslices",), ("list", "delete"), "which pods the Service sends to"),
         Rule(WHOLE, "", ("nodes",), ("list",), "the nodes' addresses: whose address was logged"),
     ),
-    "addresses": (Rule(WHOLE, "", ("pods", "services"), ("list",), "the address book beyond the own namespace"),),
+    "addresses": (
+        Rule(WHOLE, "", ("pods", "services"), ("list",), "the address book beyond the own namespace"),
+        Rule(WHOLE, "cilium.io", ("ciliumnodes",), ("list",), "Cilium's addresses of the nodes"),
+    ),
     "logs": (
         Rule(OWN, "", ("pods",), ("get", "list", "watch"), "which pods there are, as they come and go"),
         Rule(OWN, "", ("pods/log",), ("get",), "their logs"),
@@ -125,7 +128,7 @@ FEATURES: dict[str, tuple[Rule, ...]] = {
         Rule(WHOLE, "apps", ("daemonsets",), ("list",), "which pod network, proxy and load balancer run here"),
         Rule(WHOLE, "crd.projectcalico.org", ("felixconfigurations", "ippools"), ("list",), "Calico: eBPF, pools"),
         Rule(WHOLE, "operator.tigera.io", ("installations",), ("list",), "Calico by its operator"),
-        Rule(WHOLE, "cilium.io", ("ciliumnodes",), ("list",), "Cilium's addresses"),
+        Rule(WHOLE, "cilium.io", ("ciliumnodes",), ("list",), "Cilium's addresses of the nodes"),
         Rule(
             WHOLE,
             "metallb.io",

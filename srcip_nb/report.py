@@ -2,9 +2,12 @@
 
 The JSON keeps its form; ``schema`` changes when it does::
 
-    {"schema": "srcip-nb/matrix/v1",
-     "world": "lab 'lab'", "kubernetes": "v1.36.2", "mode": "iptables", "cni": "flannel",
+    {"schema": "srcip-nb/matrix/v2",
+     "verdict": "passed", "cause": "",                   passed, failed or not finished; then the cause
+     "world": {"name": "lab 'lab'", "kubernetes": "v1.36.2", "mode": "iptables", "cni": "flannel",
+               "owners": {"10.0.5.1": "pod-network worker01", …}},
      "nodes": ["master01", …], "seconds": 12.7,
+     "data_plane": {"proxy": ["iptables", "ConfigMap kube-system/kube-proxy …"], …},       {} for a lab
      "summary": {"as expected": 700, "differs": 0, "not run": 148},
      "unknown_sources": ["203.0.113.9"],               seen by pods, and nobody's in the address book
      "cases": [
@@ -18,7 +21,8 @@ The JSON keeps its form; ``schema`` changes when it does::
         "verdict": "as expected",                        as expected, differs or not run
         "difference": ""}]}                              what differs, or why it was not run
 
-Cases are in a fixed order, and ``service``, ``client`` and ``destination`` name each, so two files can be compared.
+``schemas/matrix.schema.json`` says it as a JSON Schema. Cases are in a fixed order, and ``service``, ``client`` and
+``destination`` name each, so two files can be compared.
 """
 
 from __future__ import annotations
@@ -29,11 +33,11 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN
+from srcip_nb.results import FAILED, MATRIX, PASSED
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = "srcip-nb/matrix/v1"
 VERDICTS = (AS_EXPECTED, DIFFERS, NOT_RUN)
 
 
@@ -69,9 +73,21 @@ def document(frame: pd.DataFrame) -> dict[str, Any]:
                 "difference": row["difference"],
             }
         )
-    about = {name: frame.attrs[name] for name in ("world", "kubernetes", "mode", "cni", "nodes", "seconds")}
-    unknown = list(frame.attrs.get("unknown", []))
-    return {"schema": SCHEMA, **about, "summary": _summary(frame), "unknown_sources": unknown, "cases": cases}
+    attrs, summary = frame.attrs, _summary(frame)
+    holds = bool(summary[AS_EXPECTED]) and not summary[DIFFERS]
+    world = {"name": attrs["world"], **{name: attrs[name] for name in ("kubernetes", "mode", "cni")}}
+    return {
+        "schema": MATRIX,
+        "verdict": PASSED if holds else FAILED,
+        "cause": "",
+        "world": {**world, "owners": attrs.get("owners", {})},
+        "nodes": list(attrs["nodes"]),
+        "seconds": attrs["seconds"],
+        "data_plane": attrs.get("data_plane", {}),
+        "summary": summary,
+        "unknown_sources": list(attrs.get("unknown", [])),
+        "cases": cases,
+    }
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -187,11 +203,48 @@ def html(frame: pd.DataFrame) -> str:
         told = f"{service}: {len(mine)} cases, {f'{count} differ' if count else 'all as expected'}"
         parts.append(f"<details><summary>{escape(told)}</summary>{_table(service, mine)}</details>")
     title = f"Expected and observed: mode {frame.attrs['mode']}, pod network {frame.attrs['cni']}"
+    return page(title, "\n".join(parts))
+
+
+def page(title: str, body: str) -> str:
+    """One HTML page that needs nothing else.
+
+    Args:
+        title: plain text.
+        body: HTML.
+    """
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n"
-        f"<body><h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+        f"<body><h1>{escape(title)}</h1>\n{body}\n</body></html>\n"
     )
+
+
+def unfinished_html(title: str, cause: str) -> str:
+    """The page of what came to no verdict."""
+    return page(title, f"<p>not finished: {escape(cause)}</p>")
+
+
+def run_html(result: dict[str, Any]) -> str:
+    """A run of the course as one page: each notebook's verdict, and what its checks expected beside what they saw.
+
+    Args:
+        result: of ``results.run_document``.
+    """
+    world = result["world"]
+    parts = [f"<p>{escape(result['verdict'])}: {escape(world['name'])}, Kubernetes {escape(world['kubernetes'])}</p>"]
+    if result["cause"]:
+        parts.append(f"<p>{escape(result['cause'])}</p>")
+    for row in result["rows"]:
+        told = ": ".join(part for part in (row["notebook"], row["verdict"], row["reason"]) if part)
+        lines = "".join(
+            f"<tr{'' if check['state'] == 'held' else ' class=differs'}><td>{escape(check['expected'])}</td>"
+            f"<td>{escape(check['observed'])}</td><td>{escape(check['state'])}</td></tr>\n"
+            for check in row["checks"]
+        )
+        head = "".join(f'<th scope="col">{name}</th>' for name in ("expected", "observed", "verdict"))
+        parts.append(f"<table><caption>{escape(told)}</caption><tr>{head}</tr>\n{lines}</table>")
+    return page("The course as a regression test", "\n".join(parts))
 
 
 def _table(caption: str, rows: list[dict[str, Any]], with_service: bool = False) -> str:

@@ -108,6 +108,10 @@ class Rest:
         self.configuration = configuration
         self.world = world
         self.tape = tape
+        if not configuration.verify_ssl:  # the kubeconfig says so (insecure-skip-tls-verify), once and for all
+            import urllib3
+
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._client = self.api_client()
 
     def api_client(self) -> ApiClient:

@@ -14,21 +14,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from srcip_nb.cluster import is_ready
 from srcip_nb.errors import SrcipError, UsageError
 from srcip_nb.imports import hidden
 from srcip_nb.permissions import require_feature
 from srcip_nb.progress import Progress
 from srcip_nb.worlds import connect
 
+if TYPE_CHECKING:
+    from srcip_nb.cluster import Cluster
+
 LANGUAGES = ("en", "ja")
 CELL_WITHIN = 180  # seconds; the slowest cell waits for a rollout
 KERNEL_WITHIN = 60  # seconds
+NODE_GRACE = 55  # seconds
 
 # ipykernel 7.4 warns at every start that it runs over TCP on 127.0.0.1, and logs an error when it is interrupted while
 # it is shut down. What goes wrong in a cell is an output, never a matter of this log.
@@ -50,6 +55,7 @@ class Verdict:
         verdict: ``passed``, ``failed`` (a check did not hold) or ``not finished`` (it did not reach its end).
         reason: why, where it did not pass.
         output: the executed notebook.
+        checks: what each check expected and observed: ``expected``, ``observed``, ``state`` (held, failed, open).
     """
 
     notebook: str
@@ -57,6 +63,7 @@ class Verdict:
     verdict: str
     reason: str
     output: Path
+    checks: tuple[dict[str, str], ...] = ()
 
 
 def notebooks_dir() -> Path:
@@ -118,20 +125,59 @@ def run(
         _check_runnable(path, values)
     # one id for all that the notebooks create
     settings["SRCIP_RUN"] = os.environ.get("SRCIP_RUN") or secrets.token_hex(4)
+    cluster = None
     if context:
-        with set_environment(**settings):  # what is wrong is said once, before the first notebook
-            require_feature(connect(context, quiet=True), "lessons")
+        with set_environment(**settings, SRCIP_RECORD=""):  # what is wrong is said once, before the first notebook
+            cluster = connect(context, quiet=True)
+            require_feature(cluster, "lessons")
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"the folder {out} cannot be made: {error.strerror}", "Name another with --out.") from error
     world = contextlib.nullcontext() if context else _world(lab, replay, progress)
+    before = ready_nodes(cluster) if cluster else set()
     with (
         world,
         tempfile.TemporaryDirectory() as markers,
         set_environment(SRCIP_STRICT="0", SRCIP_MARKER_DIR=markers, **settings),
     ):
-        return [_execute(path, values, Path(out), Path(markers), progress) for path in paths]
+        verdicts = []
+        for path in paths:
+            verdict = _execute(path, values, Path(out), Path(markers), progress)
+            if cluster and verdict.verdict == FAILED:
+                gone = what_went_away(cluster, before)
+                if gone:
+                    verdict = replace(verdict, verdict=NOT_FINISHED, reason=f"{gone}; {verdict.reason}")
+            verdicts.append(verdict)
+        return verdicts
+
+
+def ready_nodes(cluster: Cluster) -> set[str]:
+    """The names of the nodes that are Ready now."""
+    return {node["metadata"]["name"] for node in cluster.list("nodes") if is_ready(node)}
+
+
+def what_went_away(cluster: Cluster, before: set[str]) -> str:
+    """Why checks may have failed that say nothing about addresses: a node or the API server that is gone; "" if none.
+
+    A node is called not Ready 40 s after its kubelet was last heard of (node-monitor-grace-period; 50 s from
+    Kubernetes 1.32), so this waits that long where none is missing yet.
+
+    Args:
+        cluster: where the notebook ran.
+        before: of ``ready_nodes``, when the run began.
+    """
+    deadline = time.monotonic() + NODE_GRACE
+    while True:
+        try:
+            lost = before - ready_nodes(cluster)
+        except SrcipError as error:
+            return error.cause
+        if lost:
+            return f"node {', '.join(sorted(lost))} went away: not Ready"
+        if time.monotonic() > deadline:
+            return ""
+        time.sleep(2)
 
 
 def _check_runnable(path: Path, values: dict[str, Any]) -> None:
@@ -225,8 +271,9 @@ def _executed(path: Path, values: dict[str, Any], out: Path, markers: Path) -> V
     except (CellTimeoutError, DeadKernelError) as error:
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     seconds = time.monotonic() - started
-    verdict, reason = judge(reason, json.loads(marker.read_text()) if marker.exists() else None)
-    return Verdict(_name(path), seconds, verdict, reason, output)
+    said = json.loads(marker.read_text()) if marker.exists() else None
+    verdict, reason = judge(reason, said)
+    return Verdict(_name(path), seconds, verdict, reason, output, tuple((said or {}).get("checks") or ()))
 
 
 def judge(stopped: str, marker: dict[str, Any] | None) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from srcip_nb.addresses import addresses, name_sources
 from srcip_nb.clients import Client, find_client
-from srcip_nb.cluster import SERVICE
+from srcip_nb.cluster import SERVICE, is_ready
 from srcip_nb.errors import ClusterError, UsageError
 from srcip_nb.nat import nat_words
 from srcip_nb.progress import Progress
@@ -371,12 +371,6 @@ def _may_announce(cluster: Cluster, service: str) -> set[str]:
     }
     is_local = cluster.get("services", service)["spec"].get("externalTrafficPolicy") == "Local"
     return fit & serving if is_local else fit
-
-
-def is_ready(node: dict[str, Any]) -> bool:
-    """Whether a Node's condition Ready is True."""
-    conditions = node.get("status", {}).get("conditions") or []
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def _only(nodes: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from collections import Counter
 from xml.etree import ElementTree
 
 import pytest
+from jsonschema import validate
 
 from srcip_nb import report
 from srcip_nb.expect import ANSWERED, DROPPED, REFUSED, UNREACHABLE, Case, Endpoint, Expectation, Source, World, expect
@@ -12,6 +13,7 @@ from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN, Answer, Observation, i
 from srcip_nb.matrix import COLUMNS, table
 from srcip_nb.matrix_ask import Row
 from srcip_nb.matrix_cases import Question
+from srcip_nb.results import schema_of
 
 ADDRESSES = {Source("worker01", "gateway"): ["10.0.5.1"], Source("worker01", "tunnel"): ["10.0.5.0"]}
 CLUSTER = Expectation(ANSWERED, {"s1": Source("worker01", "gateway"), "s2": Source("worker01", "tunnel")})
@@ -108,9 +110,11 @@ def test_the_table(frame):
 
 def test_the_json_has_the_form_that_is_documented(frame):
     document = json.loads(report.json_text(frame))
-    assert {name: document[name] for name in ("schema", "mode", "nodes", "summary")} == {
-        "schema": "srcip-nb/matrix/v1",
-        "mode": "iptables",
+    validate(document, schema_of("srcip-nb/matrix/v2"))
+    assert document["world"]["mode"] == "iptables"
+    assert {name: document[name] for name in ("schema", "verdict", "nodes", "summary")} == {
+        "schema": "srcip-nb/matrix/v2",
+        "verdict": "failed",
         "nodes": ["worker01"],
         "summary": {"as expected": 1, "differs": 1, "not run": 1},
     }

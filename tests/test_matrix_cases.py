@@ -5,20 +5,24 @@ import pytest
 from srcip_nb.expect import NOBODY, TABLE, World, expect
 from srcip_nb.matrix_cases import (
     EXTERNAL_IPS,
+    NO_ADDRESS,
+    NOT_LED,
     SELECTED,
     STATES,
     choose_place,
     endpoints_of,
+    node_pods,
     questions,
     service_objects,
     slice_objects,
 )
 
 
-def node(name, address, tainted=False, cordoned=False):
+def node(name, address, tainted=False, cordoned=False, is_ready=True):
     taints = [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}] if tainted else []
     spec = {"taints": taints, "unschedulable": cordoned}
-    status = {"addresses": [{"type": "InternalIP", "address": address}]}
+    ready = {"type": "Ready", "status": "True" if is_ready else "Unknown"}
+    status = {"addresses": [{"type": "InternalIP", "address": address}], "conditions": [ready]}
     return {"metadata": {"name": name}, "spec": spec, "status": status}
 
 
@@ -58,6 +62,25 @@ def test_one_worker_is_not_enough():
     assert choose_place([*NODES[:2], node("worker02", "192.168.1.46", cordoned=True)]) is None
 
 
+def test_nodes_that_are_not_ready_are_not_taken():
+    lost = node("worker02", "192.168.1.46", is_ready=False)
+    assert choose_place([*NODES[:2], lost, NODES[3]]).workers == ("worker01", "worker03")
+    assert choose_place([*NODES[:2], lost]) is None
+
+
+def test_where_there_is_no_lab_nodes_ask_by_their_pods_and_nobody_is_led(place):
+    body = service_objects()[0]
+    body["spec"].update(clusterIP="10.1.0.1", ports=[{"port": 80, "nodePort": 30001}])
+    hosts = {name: f"ns/{pod}" for name, pod in node_pods(place).items()}
+    found = list(questions({"cluster": body}, place, {}, namespace="ns", outside="this machine", why_not={},
+                           led=False, node_hosts=hosts))  # fmt: skip
+    asked = {(q.client, q.destination): q for q in found}
+    assert asked["node-master01", "clusterip"].host == "ns/n1"
+    assert asked["node-worker02", "nodeport-127.0.0.1"].host == "ns/n3"
+    assert asked["outside", "vip"].why_not == NO_ADDRESS
+    assert {q.why_not for q in found if q.client == "outside" and q.destination.startswith("vip-by")} <= {NOT_LED}
+
+
 def test_every_row_of_the_table_is_asked_under_every_policy(asked):
     found = {(q.case.client, q.case.destination, q.case.external, q.case.internal) for q in asked}
     for row in TABLE:
@@ -77,7 +100,7 @@ def test_who_cannot_ask_is_left_out_with_the_reason(place):
     why = {"pod": "no way into a pod"}
     found = list(questions(services, place, {}, namespace="ns", outside="client", why_not=why, led=False))
     assert {q.why_not for q in found if q.client in ("c1", "c2", "s1", "s2")} == {"no way into a pod"}
-    assert {q.why_not for q in found if q.client.startswith("node-")} == {""}
+    assert {q.why_not for q in found if q.client.startswith("node-")} == {"", NO_ADDRESS}
 
 
 def test_slices_by_hand_agree_with_what_the_oracle_is_told(place):

@@ -154,7 +154,9 @@ def test_clients_of_a_lab_and_of_a_real_cluster():
     one_pod = {("GET", "/api/v1/namespaces/seminar/pods"): (200, {"items": items("pods")[:1]})}
     with serving(one_pod, lab=FakeLab()) as (_, cluster):
         assert find_client(cluster, pod).address == "10.0.30.66"
-    with serving({}) as (_, cluster):
+        assert find_client(cluster, f"pod/{pod}").pod == f"seminar/{pod}"
+    no_node = {("GET", "/api/v1/nodes"): (200, {"items": []})}
+    with serving({**no_pods, **no_node}) as (_, cluster):
         assert clients(cluster).index.tolist() == ["this machine"]
         with pytest.raises(UsageError, match=r"no client 'client' in context 'kind-kind'.*'this machine'"):
             find_client(cluster, "client")

@@ -133,8 +133,8 @@ def read_record(directory: Path) -> LabRecord | None:
         owner=Process(**data["owner"]) if data["owner"] else None,
         created=data["created"],
         url=data["url"],
-        kernel=data["kernel"],
-        passed_over=data["passed_over"],
+        kernel=data.get("kernel", ""),
+        passed_over=data.get("passed_over", {}),
     )
 
 

@@ -40,6 +40,9 @@ def open_notebook(browser, url: str, lang: str):
     if page.locator("#jp-left-stack").is_visible():
         page.keyboard.press("Control+b")
     for _ in range(10):  # JupyterLab drops without a word what is run before it is connected to the kernel
+        asks = page.locator("dialog.jp-Dialog .jp-mod-accept")
+        if asks.count():  # on a busy machine: which kernel, or whether to go on waiting
+            asks.first.click()
         page.get_by_role("menuitem", name="Run", exact=True).first.click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         page.wait_for_timeout(1000)

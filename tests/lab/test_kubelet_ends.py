@@ -109,7 +109,7 @@ def test_two_containers_of_a_pod_each_have_their_own_processes() -> None:
 
         args = "tr '\\0' ' ' < /proc/1/cmdline; cat /run/nginx.pid; set -- /proc/[0-9]*; echo $#"
         before = {name: await sh(name, args) for name in ("first", "second")}
-        assert "master process nginx -g daemon off;" in before["first"]
+        assert "master process" in before["first"] and "daemon off;" in before["first"]
         assert "/etc/other/nginx.conf" in before["second"]
         assert all(text.split()[-2] == "1" for text in before.values()), before
         assert (await get(80)).startswith("<!DOCTYPE") and await get(8080) == "other"

@@ -25,7 +25,7 @@ def asked(method: str, path: str) -> Permission | None:
     """What an authorizer is asked for a request; None for what anybody may."""
     if _FOR_ANYBODY.fullmatch(path):
         return None
-    group, rest = re.fullmatch(r"/(?:api|apis/([^/]+))/v1/(.*)", path).groups()
+    group, rest = re.fullmatch(r"/(?:api|apis/([^/]+))/v[^/]+/(.*)", path).groups()
     parts = rest.split("/")
     namespace = parts[1] if parts[0] == "namespaces" and len(parts) > 1 else ""
     if parts[0] == "namespaces" and len(parts) > 2:

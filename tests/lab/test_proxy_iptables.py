@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
-import yaml
 
 from srcip_nb.lab.proxy.iptables import Features, Renderer, chain_hash, iptables_rules, probability
 from srcip_nb.lab.proxy.model import Node
 from srcip_nb.lab.proxy.ruleset import Ruleset, from_text
 from srcip_nb.lab.proxy.state import ServiceMap
+from tests.lab.kube_proxy_truth import recorded, written
 from tests.lab.proxy_objects import NODES, endpoint, endpoint_slice, service
 
-TRUTH = Path(__file__).parents[1] / "data" / "kube-proxy"
 SHARED_CHAINS = ("KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-NODEPORTS", "KUBE-PROXY-FIREWALL")
 
 
@@ -39,19 +37,9 @@ def rules(*objects, node: str = "worker01", **kwargs) -> Ruleset:
     return from_text(iptables_rules(services, slices, NODES, node, **kwargs))
 
 
-@pytest.mark.parametrize(
-    "truth", sorted(TRUTH.glob("*/*.iptables")), ids=lambda path: f"{path.parent.name}-{path.stem}"
-)
+@recorded("iptables")
 def test_equal_to_what_a_real_kube_proxy_wrote(truth):
-    with open(truth.with_name("objects.yaml"), encoding="utf-8") as file:
-        objects = list(yaml.safe_load_all(file))
-    kinds = {kind: [obj for obj in objects if obj["kind"] == kind] for kind in ("Service", "EndpointSlice", "Node")}
-    written = iptables_rules(kinds["Service"], kinds["EndpointSlice"], kinds["Node"], truth.stem)
-    assert comparable(written) == comparable(truth.read_text(encoding="utf-8"))
-
-
-def test_every_scenario_is_there():
-    assert len(list(TRUTH.glob("*/*.iptables"))) == 30
+    assert comparable(written(iptables_rules, truth)) == comparable(truth.read_text(encoding="utf-8"))
 
 
 def test_chain_names():

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import yaml
 
 from srcip_nb.lab.proxy.model import Node
 from srcip_nb.lab.proxy.nftables import Renderer, duration, hashed_name, nftables_rules
 from srcip_nb.lab.proxy.nfttable import Table, from_text
 from srcip_nb.lab.proxy.state import ServiceMap
+from tests.lab.kube_proxy_truth import TRUTH, recorded, written
 from tests.lab.proxy_objects import NODES, endpoint, endpoint_slice, service
-
-TRUTH = Path(__file__).parents[1] / "data" / "kube-proxy"
 
 
 def tables(text: str) -> dict[str, Table]:
@@ -37,19 +33,9 @@ def chain(table: Table, prefix: str) -> tuple[str, ...]:
     return found
 
 
-@pytest.mark.parametrize(
-    "truth", sorted(TRUTH.glob("*/*.nftables")), ids=lambda path: f"{path.parent.name}-{path.stem}"
-)
+@recorded("nftables")
 def test_equal_to_what_a_real_kube_proxy_wrote(truth):
-    with open(truth.with_name("objects.yaml"), encoding="utf-8") as file:
-        objects = list(yaml.safe_load_all(file))
-    kinds = {kind: [obj for obj in objects if obj["kind"] == kind] for kind in ("Service", "EndpointSlice", "Node")}
-    written = nftables_rules(kinds["Service"], kinds["EndpointSlice"], kinds["Node"], truth.stem)
-    assert tables(written) == tables(truth.read_text(encoding="utf-8"))
-
-
-def test_every_scenario_is_there():
-    assert len(list(TRUTH.glob("*/*.nftables"))) == 30
+    assert tables(written(nftables_rules, truth)) == tables(truth.read_text(encoding="utf-8"))
 
 
 def test_the_truth_is_read_whole():

@@ -351,15 +351,12 @@ def iptables_rules(
         services: Service objects, of all namespaces.
         slices: EndpointSlice objects, of all namespaces.
         nodes: Node objects.
-        node_name: the node; one that is not among nodes is taken to have the address 127.0.0.1, as kube-proxy does.
+        node_name: the node, see ``Node.among``.
         cluster_cidr: the pods' addresses.
         features: what the kernel can do; all by default.
 
     Returns:
         Tables mangle, filter and nat in the form of iptables-save, for iptables-legacy-restore.
     """
-    known = {node["metadata"]["name"]: Node.from_object(node) for node in nodes}
-    node = known.get(node_name) or Node(node_name, "127.0.0.1")
-    state = ServiceMap()
-    state.update_from(services, slices)
-    return as_text(Renderer(node, cluster_cidr, features or Features()).ruleset(state))
+    renderer = Renderer(Node.among(nodes, node_name), cluster_cidr, features or Features())
+    return as_text(renderer.ruleset(ServiceMap.of(services, slices)))

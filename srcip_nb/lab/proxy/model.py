@@ -60,6 +60,12 @@ class Node:
         address = by_type.get("InternalIP") or by_type.get("ExternalIP") or "127.0.0.1"
         return cls(node["metadata"]["name"], address, labels.get(ZONE_LABEL, ""))
 
+    @classmethod
+    def among(cls, nodes: Iterable[Mapping[str, Any]], name: str) -> Node:
+        """Find one by name; a node that is not there is taken to have the address 127.0.0.1, as kube-proxy does."""
+        known = {node["metadata"]["name"]: cls.from_object(node) for node in nodes}
+        return known.get(name) or cls(name, "127.0.0.1")
+
 
 class Endpoint(NamedTuple):
     """One address and port that may answer for a service port.

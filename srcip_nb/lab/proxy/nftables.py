@@ -333,7 +333,7 @@ def nftables_rules(
         services: Service objects, of all namespaces.
         slices: EndpointSlice objects, of all namespaces.
         nodes: Node objects.
-        node_name: the node; one that is not among nodes is taken to have the address 127.0.0.1, as kube-proxy does.
+        node_name: the node, see ``Node.among``.
         cluster_cidr: the pods' addresses.
         service_cidr: the cluster IPs.
         as_listed: as `nft -s list ruleset` prints it; else as kube-proxy writes it, and `nft -f` is to load it.
@@ -341,10 +341,7 @@ def nftables_rules(
     Returns:
         Tables "ip kube-proxy" and "ip6 kube-proxy".
     """
-    known = {node["metadata"]["name"]: Node.from_object(node) for node in nodes}
-    node = known.get(node_name) or Node(node_name, "127.0.0.1")
-    state = ServiceMap()
-    state.update_from(services, slices)
-    table = Renderer(node, cluster_cidr, service_cidr).table(state)
+    renderer = Renderer(Node.among(nodes, node_name), cluster_cidr, service_cidr)
+    table = renderer.table(ServiceMap.of(services, slices))
     tables = [table, ipv6_table()]
     return as_text(map(listed, tables)) if as_listed else as_text(tables, is_sorted=False)

@@ -23,6 +23,13 @@ class ServiceMap(dict[ServiceKey, ServiceEntry]):
         super().__init__()
         self._read_from: dict[ServiceKey, tuple[Mapping[str, Any], ...]] = {}
 
+    @classmethod
+    def of(cls, services: Iterable[Mapping[str, Any]], slices: Iterable[Mapping[str, Any]]) -> ServiceMap:
+        """Read Services and EndpointSlices of all namespaces, once."""
+        state = cls()
+        state.update_from(services, slices)
+        return state
+
     def update_from(
         self, services: Iterable[Mapping[str, Any]], slices: Iterable[Mapping[str, Any]]
     ) -> set[ServiceKey]:

@@ -1,0 +1,108 @@
+"""Requests from a pod: what curl says, and the same from a lab's pods and nodes."""
+
+import pytest
+
+from srcip_nb.clients import find_client
+from srcip_nb.errors import ClusterError, UsageError
+from srcip_nb.exec_api import exec_lines
+from srcip_nb.pod_client import failures, result_of, send_from_pod
+from srcip_nb.rest import ApiAnswerError
+
+NOW = 1_800_000_000_000_000_000
+URL = "http://192.168.1.56/?run=8f1c02d4&request=7"
+
+
+def of(said, code, exit_code, address="10.0.5.3 40000", seconds="0.250000", words=None):
+    found = result_of(f"{said}={URL} {code} {exit_code} {address} {seconds}", NOW, words or {})
+    assert found is not None
+    assert found[0] == URL
+    return found[1]
+
+
+def test_an_answer():
+    assert of("{\x1e}\x1e", "200", "0") == {
+        "sent_at": NOW - 250_000_000,
+        "client_ip": "10.0.5.3",
+        "client_port": 40000,
+        "status": 200,
+        "error": "",
+        "latency_ms": 250.0,
+        "body": "{\n}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "exit_code", "words", "error"),
+    [
+        ("", 7, {"192.168.1.56:80": "refused"}, "refused"),
+        ("", 7, {}, "unreachable"),
+        ("", 28, {}, "timeout"),
+        ("", 52, {}, "closed"),
+        ("* Recv failure: Connection reset by peer\x1e", 56, {}, "reset"),
+        ("", 35, {}, "curl exit code 35"),
+    ],
+)
+def test_no_answer_in_the_words_of_the_table(said, exit_code, words, error):
+    found = of(said, "000", exit_code, " 0", words=words)
+    assert (found["status"], found["error"], found["client_ip"]) == (None, error, "")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("* connect to 10.1.0.7 port 80 failed: Connection refused", {"10.1.0.7:80": "refused"}),
+        ("* connect to 10.1.0.7 port 80 from 10.0.5.3 port 4 failed: No route to host", {"10.1.0.7:80": "unreachable"}),
+        ("* connect to 10.1.0.7 port 80 failed: Network unreachable", {"10.1.0.7:80": "unreachable"}),
+        ("< HTTP/1.1 200 OK", {}),
+    ],
+)
+def test_why_a_connection_failed_is_read_from_both_of_curls_wordings(line, told):
+    assert failures(line) == told
+
+
+def test_other_lines_are_no_results():
+    assert result_of("* connect to 10.1.0.7 port 80 failed: Connection refused", NOW, {}) is None
+
+
+def test_what_a_shell_would_read_otherwise_is_not_sent():
+    request = {"id": 0, "url": "http://192.168.1.56/' ; rm", "headers": {}}
+    with pytest.raises(UsageError, match="cannot be asked for from a pod"):
+        list(send_from_pod(None, "ns/pod", [request], concurrency=1, timeout=1))
+
+
+@pytest.fixture
+def webserver(cluster):
+    cluster.apply()
+    cluster.wait_ready()
+    return cluster
+
+
+@pytest.mark.lab
+def test_a_pod_and_a_node_of_a_lab_ask_by_the_api_as_on_any_cluster(webserver):
+    pods = webserver.pods()
+    pod = pods.index[0]
+    frame = webserver.visit(20, f"pod/{pod}", target="clusterip")
+    assert (frame["status"] == 200).all()
+    assert set(frame["client_ip"]) == {pods.loc[pod, "IP"]}
+    assert frame["source_ip"].notna().all()
+    frame = webserver.visit(4, "node/worker01", target="worker02")
+    assert set(frame["client_ip"]) == {"192.168.1.45"}
+    assert (frame["status"] == 200).all()
+    client = find_client(webserver, "node/worker01")
+    assert client.address == "192.168.1.45"
+    refused = list(client.send([{"id": 5, "url": "http://127.0.0.1:9/", "headers": {}}], concurrency=2, timeout=1))
+    assert [(one["id"], one["error"]) for one in refused] == [(5, "refused")]
+    many = [{"id": n, "url": f"http://127.0.0.1:{9 + n % 2}/?request={n}", "headers": {}} for n in range(40)]
+    assert sorted(one["id"] for one in client.send(many, concurrency=4, timeout=1)) == list(range(40))
+
+
+@pytest.mark.lab
+def test_a_program_in_a_pod_that_fails_or_hangs_is_told(webserver):
+    at = f"seminar/{webserver.pods().index[0]}"
+    assert list(exec_lines(webserver, at, ["sh", "-c", "echo a; printf b"], timeout=10)) == ["a", "b"]
+    with pytest.raises(ClusterError, match=r"exit code 3|exit status 3.*\(why\)"):
+        list(exec_lines(webserver, at, ["sh", "-c", "echo why >&2; exit 3"], timeout=10))
+    with pytest.raises(ClusterError, match="did not end in time"):
+        list(exec_lines(webserver, at, ["sleep", "20"], timeout=0.5))
+    with pytest.raises(ApiAnswerError, match="not found"):
+        list(exec_lines(webserver, "seminar/nobody", ["true"], timeout=5))
