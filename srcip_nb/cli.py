@@ -20,6 +20,7 @@ from srcip_nb.commands import (
     matrix,
     parse,
     rbac,
+    record,
     rules,
     run,
     seminar,
@@ -28,7 +29,7 @@ from srcip_nb.commands import (
 from srcip_nb.commands.status import DOES_NOT_HOLD, WRONG_USE
 from srcip_nb.errors import SrcipError, UsageError
 
-COMMANDS = (doctor, lab, run, matrix, diff, logs, parse, rules, solutions, handout, clean, rbac, seminar)
+COMMANDS = (doctor, lab, run, matrix, diff, logs, parse, rules, solutions, handout, clean, rbac, seminar, record)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

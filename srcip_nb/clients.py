@@ -62,9 +62,17 @@ class Client:
             return send_from_pod(self.cluster, self.pod, requests, concurrency=concurrency, timeout=timeout, rate=rate)
         if self.cluster.lab is not None:
             return self.cluster.lab.visit(self.name, requests, concurrency=concurrency, timeout=timeout, rate=rate)
-        from srcip_nb.lab.agent.load import visit
 
-        return chain.from_iterable(visit(requests, concurrency=concurrency, timeout=timeout, rate=rate))
+        def from_here() -> Iterator[dict[str, Any]]:
+            from srcip_nb.lab.agent.load import visit
+
+            return chain.from_iterable(visit(requests, concurrency=concurrency, timeout=timeout, rate=rate))
+
+        if self.cluster.rest.tape is None:
+            return from_here()
+        from srcip_nb.taped import taped_visit
+
+        return taped_visit(self.cluster.rest.tape, self.name, requests, timeout, rate, from_here)
 
 
 def list_clients(cluster: Cluster) -> list[Client]:

@@ -55,13 +55,14 @@ class Cluster:
         *,
         image: str = "",
         adopt: bool = False,
+        run_id: str = "",
     ) -> None:
         self.rest = rest
         self.namespace = namespace
         self.lab = lab
         self.image = image
         self.adopt = adopt
-        self.run_id = _run_id()
+        self.run_id = run_id or _run_id()
         self.world = rest.world
         self.server: str = rest.configuration.host
         self.version: str = rest.request("GET", "/version")[1].get("gitVersion", "unknown")

@@ -204,6 +204,11 @@ def begin(notebook: str) -> None:
         shell.InteractiveTB.set_mode("Minimal")  # as %xmode does, without a word
 
 
+def current_notebook() -> str:
+    """The number that ``begin`` was given last, "" before."""
+    return _record.notebook
+
+
 def _cell() -> tuple[str, int]:
     """Which cell runs, by the id that the front end gives it ("" if it gives none), and which execution this is."""
     from IPython import get_ipython

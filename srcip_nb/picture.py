@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from srcip_nb.recordings import mark
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -72,9 +73,21 @@ def picture(draw: Callable[[Figure], None], size: tuple[float, float], alt: str,
 
         figure = Figure(figsize=size, dpi=DPI, layout="constrained")
         draw(figure)
+        if recorded := mark():
+            _write_mark(figure, recorded)
+            alt, caption = f"{alt} {recorded}.", f"{caption} {recorded}."
         out = io.BytesIO()
         figure.savefig(out, format="png")
     return Picture(figure, alt, caption, out.getvalue())
+
+
+def _write_mark(figure: Figure, words: str) -> None:
+    """The mark of a recording in a strip of its own under the figure, so that a copy of the image bears it too."""
+    strip = 2 * FONT_SIZE / 72 / figure.get_figheight()
+    engine: Any = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(rect=(0, strip, 1, 1 - strip))
+    figure.text(0.995, strip / 4, words, ha="right", va="bottom", fontsize=FONT_SIZE - 2, color=INK)
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from srcip_nb.imports import hidden
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, Configuration
 
+    from srcip_nb.tape import Tape
+
 CONNECT_TIMEOUT = 5.0  # seconds until a connection stands
 READ_TIMEOUT = 30.0  # seconds without a byte of the answer
 
@@ -50,7 +52,10 @@ class ApiAnswerError(ClusterError):
 
 @dataclass(frozen=True)
 class World:
-    """Which API it is: ``kind`` "lab", "context" or "in-cluster", and the name of the lab, context or own namespace."""
+    """Which API it is: ``kind`` "lab", "context", "in-cluster" or "recording", and the name of what it is.
+
+    That is the lab's, the context's, the own namespace's, or the recording's.
+    """
 
     kind: str
     name: str
@@ -96,11 +101,13 @@ class Rest:
     Args:
         configuration: server, credentials and certificates, as ``kubernetes.config`` loads them.
         world: for the remedies of its errors.
+        tape: where its exchanges are recorded, or come from; None: neither.
     """
 
-    def __init__(self, configuration: Configuration, world: World) -> None:
+    def __init__(self, configuration: Configuration, world: World, tape: Tape | None = None) -> None:
         self.configuration = configuration
         self.world = world
+        self.tape = tape
         if not configuration.verify_ssl:  # the kubeconfig says so (insecure-skip-tls-verify), once and for all
             import urllib3
 
@@ -111,7 +118,13 @@ class Rest:
         """A new client of the official package with connections of its own: one for each thread."""
         from kubernetes.client import ApiClient
 
-        return ApiClient(configuration=self.configuration)
+        client = ApiClient(configuration=self.configuration)
+        if self.tape is not None:
+            from srcip_nb.taped import TapedPool
+
+            connections: Any = client.rest_client
+            connections.pool_manager = TapedPool(connections.pool_manager, self.tape)
+        return client
 
     def close(self) -> None:
         """Close the connections."""

@@ -94,6 +94,8 @@ def run(
     parameters: dict[str, Any] | None = None,
     out: Path | str = "out",
     *,
+    lab: str | None = None,
+    replay: str | None = None,
     progress: bool = False,
     began: Callable[[Cluster], None] | None = None,
 ) -> list[Verdict]:
@@ -106,6 +108,8 @@ def run(
         parameters: values for the notebooks' ``parameters`` cell; ``namespace``, ``image`` and ``adopt`` (1 for yes)
             go to ``connect()`` in every notebook.
         out: where executed notebooks go.
+        lab: the name of a lab that runs, in place of one that is started.
+        replay: a recording in place of both, as ``connect`` takes it.
         progress: say on standard error what is being done, a line for the lab and one for each notebook.
         began: called with the cluster, or the lab that was started, before the first notebook.
 
@@ -123,22 +127,23 @@ def run(
     values = {**({"context": context} if context else {}), **parameters}
     for path in paths:
         _check_runnable(path, values)
-    settings["SRCIP_RUN"] = secrets.token_hex(4)  # one id for all that the notebooks create
+    # one id for all that the notebooks create
+    settings["SRCIP_RUN"] = os.environ.get("SRCIP_RUN") or secrets.token_hex(4)
     cluster = None
     if context:
-        with _environment(**settings):  # what is wrong is said once, before the first notebook
+        with set_environment(**settings, SRCIP_RECORD=""):  # what is wrong is said once, before the first notebook
             cluster = connect(context, quiet=True)
             require_feature(cluster, "lessons", "clients")
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"the folder {out} cannot be made: {error.strerror}", "Name another with --out.") from error
-    world = contextlib.nullcontext() if context else _lab(progress)
+    world = contextlib.nullcontext() if context else _world(lab, replay, progress)
     before = ready_nodes(cluster) if cluster else set()
     with (
         world,
         tempfile.TemporaryDirectory() as markers,
-        _environment(SRCIP_STRICT="0", SRCIP_MARKER_DIR=markers, **settings),
+        set_environment(SRCIP_STRICT="0", SRCIP_MARKER_DIR=markers, **settings),
     ):
         if began:
             began(cluster or connect(lab=os.environ["SRCIP_LAB"], quiet=True))
@@ -190,6 +195,12 @@ def _check_runnable(path: Path, values: dict[str, Any]) -> None:
             raise UsageError(f"{path.name} has no parameter {name!r}", f"It has: {', '.join(known) or 'none'}.")
 
 
+def _world(lab: str | None, replay: str | None, progress: bool) -> contextlib.AbstractContextManager[None]:
+    if replay:
+        return set_environment(SRCIP_REPLAY=replay, SRCIP_CONTEXT="")
+    return set_environment(SRCIP_LAB=lab, SRCIP_CONTEXT="") if lab else _lab(progress)
+
+
 @contextlib.contextmanager
 def _lab(progress: bool) -> Iterator[None]:
     """A lab that the notebooks' ``connect()`` finds by its name."""
@@ -199,12 +210,12 @@ def _lab(progress: bool) -> Iterator[None]:
         with Progress("the lab", progress, sys.stderr) as step:
             lab = stack.enter_context(Lab())
             step.result = f"{len(lab.client.hosts())} hosts"
-        stack.enter_context(_environment(SRCIP_LAB=lab.name, SRCIP_CONTEXT=""))
+        stack.enter_context(set_environment(SRCIP_LAB=lab.name, SRCIP_CONTEXT=""))
         yield
 
 
 @contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
+def set_environment(**values: str) -> Iterator[None]:
     """Environment variables for the kernels that are started inside the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from srcip_nb.errors import SrcipError
 from srcip_nb.picture import Picture
 from srcip_nb.plots import requests_per_node, source_addresses, source_addresses_table
+from srcip_nb.recordings import mark, mark_html
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Controls:
             button_style="primary",
             layout={"width": "16.5em", "margin": f"2px 2px 2px {LABEL_WIDTH}"},
         )
-        self.message = ipywidgets.HTML(html.escape(t("w.ready")))
+        self.message = ipywidgets.HTML(html.escape(f"{t('w.ready')} {t('recorded.panel')}" if mark() else t("w.ready")))
         self.view = ipywidgets.HTML()
         self.box = ipywidgets.VBox([self.policy, self.requests, self.button, self.message, self.view])
         self.button.on_click(self._pressed)
@@ -121,7 +122,7 @@ class Controls:
             self.message.value = html.escape(_summary(self.policy.value, df))
             figures = "".join(map(_figure_html, self.pictures()))
             table = self.table().to_html(index=False, border=0).replace("<table ", '<table style="margin: 0" ', 1)
-            self.view.value = f'<div class="{RENDERED}">{table}{figures}</div>'
+            self.view.value = f'<div class="{RENDERED}">{table}{mark_html()}{figures}</div>'
         except Exception as error:  # Jupyter drops what a callback raises: here it is shown, and kept
             self.last_error = error
             self.message.value, self.view.value = error_html(error), ""

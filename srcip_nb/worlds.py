@@ -3,6 +3,7 @@
     connect()                    the lab, started on first use
     connect("kind-kind")         a context of a kubeconfig; so does SRCIP_CONTEXT=kind-kind
     connect("in-cluster")        the cluster in whose pod this runs, as the pod's service account
+    connect(replay="lab-calico")  a recorded run; so does SRCIP_REPLAY=lab-calico
 
 ``KUBECONFIG`` only says where contexts are looked up; it never chooses the world. What ``connect`` gives back is a
 ``Cluster`` whose methods are the plain functions of the other modules: ``cluster.pods()`` is ``observe.pods(cluster)``.
@@ -18,7 +19,10 @@ from typing import TYPE_CHECKING, Any
 from srcip_nb.cluster import DEPLOYMENT, SERVICE, Cluster
 from srcip_nb.errors import LabError, UsageError
 from srcip_nb.in_cluster import IN_CLUSTER, in_cluster
+from srcip_nb.no_kernel import check_platform, no_lab, reason
+from srcip_nb.recordings import mark, open_recording, recording_tape, replay_rest, show_as_recorded
 from srcip_nb.rest import Rest, World, configuration_of, load_kubernetes
+from srcip_nb.tape import ReplayTape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,12 +199,13 @@ def connect(
     image: str | None = None,
     adopt: bool | None = None,
     apart: str = "",
+    replay: str | None = None,
     quiet: bool = False,
 ) -> LessonCluster:
     """Choose the world and say which it is.
 
-    A context named here, else one named by ``SRCIP_CONTEXT``, else the lab: the one that runs for this notebook, or a
-    new one. The current context of a kubeconfig is never taken.
+    What is named here, else the recording that ``SRCIP_REPLAY`` names, else the context that ``SRCIP_CONTEXT`` names,
+    else the lab: the one that runs for this notebook, or a new one. The current context of a kubeconfig is never taken.
 
     Args:
         context: name of a context of a kubeconfig; "in-cluster": the cluster in whose pod this runs.
@@ -213,22 +218,29 @@ def connect(
             ``SRCIP_ADOPT`` is 1.
         apart: in a lab, work in a namespace of this step's own: "proxy" makes it ``seminar-proxy``. On a real cluster
             rights are given for one namespace a participant, so all is done in that one.
+        replay: a recorded run instead of a cluster: the name of one that comes with the package ("lab-calico"), or the
+            folder of ``srcip-nb record``. It answers what was asked then, in that order; figures and tables say so.
         quiet: do not print the line that says which world was chosen.
 
     Raises:
-        UsageError: no such context or lab, a name that cannot be a namespace or an image, or no service account here;
-            nothing was started.
+        UsageError: no such context, lab or recording, a name that cannot be a namespace or an image, or no service
+            account here; nothing was started.
         LabError: this machine cannot run a lab.
         ClusterError: the API server does not answer, or does not accept the credentials.
     """
     settings = _settings(namespace, image, adopt)
-    if context and lab is not None:
-        raise UsageError("a context and a lab were asked for at once", "Give connect() one of the two")
-    if not context and lab is None:
+    if sum((bool(context), lab is not None, bool(replay))) > 1:
+        raise UsageError("several of a context, a lab and a recording were asked for at once", "Give connect() one")
+    if not context and lab is None and not replay:
+        replay = os.environ.get("SRCIP_REPLAY")
         context = os.environ.get("SRCIP_CONTEXT")
-    cluster = _real_cluster(context, settings) if context else _lab_cluster(lab, settings)
+    if replay:
+        cluster = _recorded_cluster(replay, settings)
+    else:
+        cluster = _real_cluster(context, settings) if context else _lab_cluster(lab, settings)
     if apart and cluster.lab is not None:
         cluster.namespace = check_namespace(f"{cluster.namespace}-{apart}")
+    show_as_recorded(cluster.rest.tape.header if isinstance(cluster.rest.tape, ReplayTape) else None)
     if not quiet:
         print(first_line(cluster))
     return cluster
@@ -236,6 +248,8 @@ def connect(
 
 def first_line(cluster: Cluster) -> str:
     """Which world, server, version and namespace, and the run's id: what ``connect`` prints."""
+    if isinstance(cluster.rest.tape, ReplayTape):
+        return f"{mark()}: Kubernetes {cluster.version}, namespace {cluster.namespace!r}, run {cluster.run_id}"
     image = f", image {cluster.image}" if cluster.image else ""
     where = f"namespace {cluster.namespace!r}{image}, run {cluster.run_id}"
     return f"{cluster.world}: {cluster.server}, Kubernetes {cluster.version}, {where}"
@@ -278,6 +292,7 @@ def _real_cluster(context: str, settings: dict[str, Any]) -> LessonCluster:
         if found and found.url == rest.configuration.host:
             world = World("lab", found.name)
             return LessonCluster(Rest(configuration_of(path, None, proxy=False), world), lab=found, **settings)
+    rest = Rest(rest.configuration, rest.world, recording_tape(settings))
     return LessonCluster(rest, **settings)
 
 
@@ -316,7 +331,19 @@ def _contexts(paths: str) -> list[str]:
         ) from error
 
 
+def _recorded_cluster(replay: str, settings: dict[str, Any]) -> LessonCluster:
+    from srcip_nb.notebook import current_notebook
+    from srcip_nb.taped import TapedLab
+
+    tape = open_recording(replay, current_notebook())
+    header = tape.header
+    lab = TapedLab(tape) if header["kind"] == "lab" else None
+    settings |= {"namespace": header["namespace"], "image": header.get("image", "")}
+    return LessonCluster(replay_rest(tape), lab=lab, run_id=header["run"], **settings)
+
+
 def _lab_cluster(lab: str | dict[str, Any] | Lab | LabClient | None, settings: dict[str, Any]) -> LessonCluster:
+    check_platform()
     from srcip_nb.lab import Lab
     from srcip_nb.lab.client import LabClient
 
@@ -326,15 +353,31 @@ def _lab_cluster(lab: str | dict[str, Any] | Lab | LabClient | None, settings: d
     elif isinstance(lab, str):
         client = _running_lab(lab)
     elif lab is None or isinstance(lab, dict):
-        from srcip_nb.lab.lifecycle import ensure_lab
-
-        client = ensure_lab(**(lab or {}))
+        client = _own_lab(lab or {})
     elif isinstance(lab, Lab):
         client = lab.client
     else:
         raise UsageError(f"{lab!r} is no lab", "Give its name, a running Lab, or settings: lab={'workers': 3}")
     configuration = configuration_of(str(client.kubeconfig), None, proxy=False)
-    return LessonCluster(Rest(configuration, World("lab", client.name)), lab=client, **settings)
+    world = World("lab", client.name)
+    tape = recording_tape(settings)
+    if tape is not None:
+        from srcip_nb.taped import TapedLab
+
+        client = TapedLab(tape, client)
+    return LessonCluster(Rest(configuration, world, tape), lab=client, **settings)
+
+
+def _own_lab(lab: dict[str, Any]) -> LabClient:
+    from srcip_nb.lab.lifecycle import ensure_lab
+
+    try:
+        return ensure_lab(**lab)
+    except LabError as error:
+        why = reason()
+        if not why:
+            raise  # the machine could, this lab cannot
+        raise no_lab(why, error.remedy) from error
 
 
 def _running_lab(name: str) -> LabClient:

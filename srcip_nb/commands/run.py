@@ -21,6 +21,7 @@ def add_to(commands: Any) -> None:
     run = commands.add_parser("run", help="execute the notebooks and say which passed")
     run.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", type=Path)
     run.add_argument("--context", help="a kubeconfig context; a lab is started if left out")
+    run.add_argument("--replay", metavar="R", help="a recorded run, where no lab can run: lab-calico, or a folder")
     run.add_argument("--namespace", metavar="N", help="one a participant; SRCIP_NAMESPACE, else seminar")
     run.add_argument("--image", metavar="I", help="an image of nginx, where Docker Hub cannot be reached; SRCIP_IMAGE")
     run.add_argument("--adopt", action="store_true", help="work in the namespace even if somebody else created it")
@@ -49,9 +50,12 @@ def _run(arguments: argparse.Namespace) -> int:
         path = getattr(arguments, option)
         if path and not path.parent.is_dir():
             raise UsageError(f"there is no folder {path.parent}", f"Make it, or name another for --{option}.")
-    context = arguments.context or os.environ.get("SRCIP_CONTEXT") or None
+    if arguments.replay and arguments.context:
+        raise UsageError("a context and a recording were asked for at once", "Give one of the two.")
+    replay = arguments.replay or (None if arguments.context else os.environ.get("SRCIP_REPLAY")) or None
+    context = arguments.context or (None if replay else os.environ.get("SRCIP_CONTEXT")) or None
     world = {
-        "name": f"context {context!r}" if context else "lab",
+        "name": f"recording {replay!r}" if replay else f"context {context!r}" if context else "lab",
         "kubernetes": "",
         "mode": "",
         "cni": "",
@@ -66,6 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
             arguments.lang,
             parameters,
             arguments.out,
+            replay=replay,
             progress=True,
             began=lambda cluster: world.update(world_of(cluster)),
         )

@@ -8,7 +8,6 @@ turn; the lab of ``srcip-nb lab up`` to nobody, until ``srcip-nb lab down``.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
@@ -164,6 +163,8 @@ def _end(process: Process | None) -> None:
 @contextlib.contextmanager
 def _starting_one_at_a_time(where: Path) -> Iterator[None]:
     """Two kernels that open at once must not start two labs of one name."""
+    import fcntl  # Windows has none; there this module can be imported all the same
+
     with open(where / ".starting", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
