@@ -13,7 +13,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from srcip_nb.errors import ClusterError
-from srcip_nb.exec_api import exec_lines
+from srcip_nb.exec_api import BrokeOffError, exec_lines
+from srcip_nb.pod_client import BREAKS
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -42,12 +43,20 @@ def why_not(cluster: Cluster, pod: dict[str, Any]) -> str:
         return ""
     name = pod["metadata"]["name"]
     try:
-        said = exec_lines(cluster, f"{cluster.namespace}/{name}", ["nginx", "-T"], timeout=WITHIN)
-        configuration = "\n".join(said)
+        configuration = _printed(cluster, f"{cluster.namespace}/{name}")
     except ClusterError as error:
         return _no_module(error.cause)
     is_in_force = re.search(IN_FORCE[pod["metadata"]["labels"]["app"]], configuration, re.MULTILINE)
     return "" if is_in_force else t("proxied.no_templates", pod=name)
+
+
+def _printed(cluster: Cluster, pod: str) -> str:
+    for _ in range(BREAKS - 1):
+        try:
+            return "\n".join(exec_lines(cluster, pod, ["nginx", "-T"], timeout=WITHIN))
+        except BrokeOffError:
+            continue
+    return "\n".join(exec_lines(cluster, pod, ["nginx", "-T"], timeout=WITHIN))
 
 
 def crashed_by(cluster: Cluster, pod: dict[str, Any]) -> str:
