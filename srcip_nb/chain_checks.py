@@ -1,15 +1,15 @@
 """Checks of a request's way through kube-proxy's rules, as ``chains.py`` tells it.
 
-On a real cluster there is nothing to check: then each returns the sentence that says so, and records nothing.
+On a real cluster there is nothing to check: then each returns the sentence that says so, and records that.
 """
 
 from __future__ import annotations
 
 import pandas as pd
 
-from srcip_nb.chains import MARK, NONE, NOT_HERE, Sentence
+from srcip_nb.chains import MARK, NONE
 from srcip_nb.explain import CONNTRACK
-from srcip_nb.notebook import Check, conclude
+from srcip_nb.notebook import Check, Sentence, conclude, not_asked
 from srcip_nb.text import t
 
 YES, NO = "yes", "no"
@@ -38,8 +38,8 @@ def not_marked(walk: pd.DataFrame, question: str | None = None) -> Check | Sente
 
 
 def _marked(walk: pd.DataFrame, is_expected: bool, question: str | None) -> Check | Sentence:
-    if NOT_HERE in walk.attrs:
-        return Sentence(walk.attrs[NOT_HERE])
+    if left_out := not_asked(walk):
+        return left_out
     seen = list(dict.fromkeys(walk["mark_after"].dropna()))
     is_marked = any(int(mark, 16) & MARK for mark in seen)
     says = t("check.marked" if is_expected else "check.not_marked")
@@ -54,8 +54,8 @@ def lost_without_a_word(seen: pd.DataFrame, question: str | None = None) -> Chec
         seen: from ``ipvs.local_in_mode_ipvs``.
         question: a prediction among dropped, "answered, kept", "answered, lost".
     """
-    if NOT_HERE in seen.attrs:
-        return Sentence(seen.attrs[NOT_HERE])
+    if left_out := not_asked(seen):
+        return left_out
     without, having = seen[seen["pods"] == 0], seen[seen["pods"] > 0]
     is_answered = bool((without["answered"] > 0).all())
     is_lost = is_answered and not without["kept"].any()
@@ -73,8 +73,8 @@ def mark_stays_on_its_node(walk: pd.DataFrame, question: str | None = None) -> C
         walk: from ``chains.follow``, of a request that was answered on another node.
         question: a prediction of the mark on the next node, such as 0x0.
     """
-    if NOT_HERE in walk.attrs:
-        return Sentence(walk.attrs[NOT_HERE])
+    if left_out := not_asked(walk):
+        return left_out
     rules = walk[walk["table"] != CONNTRACK]
     nodes = list(dict.fromkeys(rules["node"]))
     first, last = rules[rules["node"] == nodes[0]], rules[rules["node"] == nodes[-1]]
@@ -109,8 +109,8 @@ def same_source(one: pd.DataFrame, other: pd.DataFrame, question: str | None = N
         other: another.
         question: a prediction among "the same", "another".
     """
-    if NOT_HERE in one.attrs:
-        return Sentence(one.attrs[NOT_HERE])
+    if left_out := not_asked(one):
+        return left_out
     sources = [_source(walk) for walk in (one, other)]
     is_same = sources[0] == sources[1] != ""
     return conclude(

@@ -23,6 +23,7 @@ import pandas as pd
 
 from srcip_nb.errors import LabError, NotFinishedError
 from srcip_nb.explain import COLUMNS, CONNTRACK, explain
+from srcip_nb.notebook import NOT_HERE, Sentence
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -32,21 +33,10 @@ SAME_NODE, ANOTHER_NODE = "same node", "another node"
 MARK = 0x4000  # kubernetes v1.36 pkg/proxy/apis/config: iptablesMasqueradeBit 14
 NONE = "none"
 TUNNEL, LAN, POD = "tunnel", "LAN", "pod"
-NOT_HERE = "not_here"
 TRIES = 40  # pods are drawn by lot: of two, the one that is looked for is missed 40 times once in 10^12
 
 _COMMENT = re.compile(r'-m comment --comment ("(?:\\.|[^"\\])*"|\S+) ?')
 _TARGET = re.compile(r" ?-[jg] \S+(?: --\S+(?: [^-\s]\S*)?)*$")
-
-
-class Sentence(str):
-    """A sentence that a notebook shows in place of a table."""
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_markdown_(self) -> str:
-        return str(self)
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from srcip_nb.chains import MARK, Sentence, rules_met
+from srcip_nb.chains import MARK, rules_met
 from srcip_nb.explain import CONNTRACK
+from srcip_nb.notebook import Sentence
 from srcip_nb.path_figure import CHANGED
 from srcip_nb.picture import INK, Picture, node_style, picture
 from srcip_nb.text import t

@@ -11,32 +11,36 @@ from typing import Any
 
 import pandas as pd
 
-from srcip_nb.notebook import Check, CheckFailed, conclude, leave_open
+from srcip_nb.notebook import Check, CheckFailed, Sentence, conclude, leave_open, not_asked
 from srcip_nb.picture import text_of
 from srcip_nb.text import t
 
 # -- checks of the one table -------------------------------------------------------------------------------------------
 
 
-def source_ip_kept(df: pd.DataFrame, question: str | None = None) -> Check:
+def source_ip_kept(df: pd.DataFrame, question: str | None = None) -> Check | Sentence:
     """Every answered request reached the pod with the client's own address.
 
     Args:
         df: the one table.
         question: a prediction among client, node, pod-network … (``source_kind``).
     """
+    if left_out := not_asked(df):
+        return left_out
     kept, answered = int(df["preserved"].fillna(False).sum()), int(df["preserved"].notna().sum())
     holds = 0 < answered == kept
     return conclude(t("check.kept"), holds, _kept_words(df), t("hint.policy"), question, _kinds(df))
 
 
-def source_ip_lost(df: pd.DataFrame, question: str | None = None) -> Check:
+def source_ip_lost(df: pd.DataFrame, question: str | None = None) -> Check | Sentence:
     """No answered request reached the pod with the client's own address.
 
     Args:
         df: the one table.
         question: a prediction among client, node, pod-network … (``source_kind``).
     """
+    if left_out := not_asked(df):
+        return left_out
     kept, answered = int(df["preserved"].fillna(False).sum()), int(df["preserved"].notna().sum())
     holds = answered > 0 and kept == 0
     return conclude(t("check.lost"), holds, _kept_words(df), t("hint.policy"), question, _kinds(df))
@@ -116,7 +120,7 @@ def _kept_words(df: pd.DataFrame) -> str:
     return t("seen.kept", kept=int(df["preserved"].fillna(False).sum()), answered=answered, addresses=addresses)
 
 
-def logged_as(df: pd.DataFrame, address: str, question: str | None = None) -> Check:
+def logged_as(df: pd.DataFrame, address: str, question: str | None = None) -> Check | Sentence:
     """Every answered request was logged with one certain address, whoever sent it.
 
     Args:
@@ -124,6 +128,8 @@ def logged_as(df: pd.DataFrame, address: str, question: str | None = None) -> Ch
         address: which.
         question: a prediction among client, node, pod, unknown … (``source_kind``).
     """
+    if left_out := not_asked(df):
+        return left_out
     seen = sorted(df["source_ip"].dropna().astype(str).unique())
     says = t("check.logged_as", address=address)
     return conclude(says, seen == [address], ", ".join(seen) or t("seen.none"), t("hint.trust"), question, _kinds(df))
@@ -143,7 +149,7 @@ def logged_as_node(df: pd.DataFrame, node: str, question: str | None = None) -> 
     return conclude(t("check.node", node=node), holds, words, t("hint.book"), question, _kinds(df))
 
 
-def by_way_of(df: pd.DataFrame, address: str, passes: bool, question: str | None = None) -> Check:
+def by_way_of(df: pd.DataFrame, address: str, passes: bool, question: str | None = None) -> Check | Sentence:
     """Every answered request reached the backend by way of the proxy, or none did.
 
     Args:
@@ -152,6 +158,8 @@ def by_way_of(df: pd.DataFrame, address: str, passes: bool, question: str | None
         passes: whether they should have passed it.
         question: a prediction of ``proxy`` or ``backend``: who answers the connection.
     """
+    if left_out := not_asked(df):
+        return left_out
     seen = df["connection_from"].dropna().astype(str)
     holds = bool(len(seen)) and bool(((seen == address) == passes).all())
     says = t("check.by_proxy") if passes else t("check.past_proxy")

@@ -29,6 +29,10 @@ NO_SUCH_PROGRAM = 127
 _KEPT_ERRORS = 400  # bytes of its error output that an error quotes
 
 
+class BrokeOffError(ClusterError):
+    """The connection ended before the program told how it ended: nobody knows how far it came."""
+
+
 def exec_lines(
     cluster: Cluster, pod: str, argv: Sequence[str], stdin: Iterable[str] = (), *, timeout: float
 ) -> Iterator[str]:
@@ -44,7 +48,8 @@ def exec_lines(
 
     Raises:
         ApiAnswerError: the API refused: no such pod, it does not run, no permission.
-        ClusterError: the connection broke off, time ran out, or the program failed; the message quotes its errors.
+        BrokeOffError: the connection ended without a word.
+        ClusterError: it broke, time ran out, or the program failed; the message quotes its errors.
     """
     channel = _connect(cluster, pod, argv)
     sending = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
@@ -63,7 +68,7 @@ def exec_lines(
     finally:
         channel.shutdown()
     if status is None:
-        raise ClusterError(f"the connection to pod {pod} broke off before its program had ended", "Run it again")
+        raise BrokeOffError(f"the connection to pod {pod} broke off before its program had ended", "Run it again")
     if output:
         yield output.decode(errors="replace")
     if status.get("status") != "Success":

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from srcip_nb.chains import MARK, NOT_HERE, Sentence
+from srcip_nb.chains import MARK
 from srcip_nb.checks import equal
 from srcip_nb.errors import UsageError
 from srcip_nb.machine import MODES, NO_KERNEL, YES, first_working
-from srcip_nb.notebook import Check
+from srcip_nb.notebook import Check, Sentence, not_asked
 from srcip_nb.text import t
 from srcip_nb.tomorrow import NOW_FAILING, OWNER
 
@@ -159,6 +159,6 @@ def exercise(number: str, answer: Any, material: Any) -> Check | Sentence:
     """
     if number not in ANSWERS:
         raise UsageError(f"there is no exercise {number!r}", f"There are: {', '.join(ANSWERS)}.")
-    if NOT_HERE in getattr(material, "attrs", ()):
-        return Sentence(material.attrs[NOT_HERE])
+    if left_out := not_asked(material):
+        return left_out
     return equal(answer, ANSWERS[number](material), t(f"exercise.{number}"))

@@ -31,7 +31,8 @@ def expose(
     """Make a Service for the pods of a Deployment, wait until it answers, and return it as in ``kubectl get service``.
 
     It answers when it has its endpoints and, in a lab, every node gets an answer at its cluster IP; on a
-    real cluster, when this machine gets one at the node ports or the external address, if it has such.
+    real cluster, when this machine gets one at the node ports or the external address, if it has such. Its
+    externalTrafficPolicy is Cluster, whatever it was before.
 
     Args:
         cluster: where.
@@ -48,6 +49,9 @@ def expose(
     """
     live = cluster.get("deployments", deployment)
     spec = {"type": type, "selector": live["spec"]["selector"]["matchLabels"], "ports": [{"port": port}]}
+    if type != "ClusterIP":
+        # The API's own default, said all the same: a run before this one may have left Local.
+        spec["externalTrafficPolicy"] = "Cluster"
     apply(cluster, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
     wanted = live["spec"].get("replicas", 1)
     wait_until(lambda: _missing(cluster, name, wanted), f"the endpoints of service {name!r}", timeout)

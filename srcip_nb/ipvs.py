@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from srcip_nb.chains import NOT_HERE
 from srcip_nb.errors import LabError, NotFinishedError
+from srcip_nb.notebook import NOT_HERE
 from srcip_nb.text import t
 
 if TYPE_CHECKING:

@@ -16,11 +16,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from srcip_nb.chains import Sentence
 from srcip_nb.doctor import FEATURES, MISSING, OK, Finding, nginx_stream, programs, python_packages, try_feature
 from srcip_nb.errors import LabError, SrcipError
 from srcip_nb.lab.kernel import KERNELS, candidates, start_agent
-from srcip_nb.notebook import Check, conclude
+from srcip_nb.notebook import Check, Sentence, conclude
 from srcip_nb.text import t
 from srcip_nb.worlds import LessonCluster, connect
 

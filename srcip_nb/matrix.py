@@ -73,7 +73,8 @@ def matrix(
     Args:
         cluster: where; a namespace is made in it and deleted again: the cluster's own with ``-matrix`` behind it.
         mode: kube-proxy's mode; in a lab it is switched to for as long as this takes, on a real cluster it says what
-            the cluster runs. None: the lab's own; on a real cluster, what is found out about it.
+            the cluster runs. None: the lab's own; on a real cluster, what is found out about it, by a pod on each
+            node's network where nothing else tells and such pods are allowed.
         only: which questions to ask.
         progress: show how far it is.
 
@@ -160,6 +161,18 @@ def _take_away(own: Cluster, progress: bool) -> None:
         delete(own)
 
 
+def _told_by_nodes(cluster: Cluster, plane: DataPlane) -> DataPlane:
+    """What is found out where the nodes are asked as well, as ``srcip-nb doctor --probe`` does; else what is known."""
+    from srcip_nb.dataplane_read import detect
+    from srcip_nb.host_probe import IMAGE, ask_nodes
+
+    try:
+        modes = ask_nodes(cluster, cluster.image or IMAGE).modes
+    except SrcipError:  # not allowed: a participant has a namespace and may make none
+        return plane
+    return detect(cluster, modes)
+
+
 def _world_of(cluster: Cluster, mode: str | None) -> tuple[DataPlane | None, World]:
     """What the oracle is told: a lab's settings, or what is found out about a real cluster's data plane."""
     if cluster.lab is not None:
@@ -170,6 +183,8 @@ def _world_of(cluster: Cluster, mode: str | None) -> tuple[DataPlane | None, Wor
         from srcip_nb.dataplane_read import detect
 
         plane = detect(cluster)
+        if not mode and not plane.proxy:
+            plane = _told_by_nodes(cluster, plane)
         if mode:
             plane = plane.with_mode(mode, "--mode says so")
         if not plane.proxy:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 WIDEST = 150  # characters of a table's cell; pandas cuts at 50, in the middle of the address book's reasons
 LOG_TAIL = 2000  # lines of a pod's log that are looked through
 
+NOT_HERE = "not_here"
+"""A table's ``attrs`` have it where what the table is about cannot be asked in this world: the sentence why."""
+
 HELD, FAILED, OPEN = "held", "failed", "open"
 SIGNS = {HELD: "✓", FAILED: "✗", OPEN: "○"}
 
@@ -97,6 +100,16 @@ class Check:
         colour = {HELD: "#00613F", FAILED: "#B33A00", OPEN: "#555555"}[self.state]
         words = "<br>".join([f"<b>{first}</b>", *rest])
         return f'<p style="border-left: 4px solid {colour}; padding-left: .6em">{words}</p>'
+
+
+class Sentence(str):
+    """A sentence that a notebook shows in place of a table, or of a check."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
 
 
 class Shown(str):
@@ -171,6 +184,7 @@ class _Record:
     predictions: dict[str, Prediction] = field(default_factory=dict)
     checks: list[tuple[str, int, Check]] = field(default_factory=list)
     came_true: dict[str, bool] = field(default_factory=dict)
+    left_out: dict[str, None] = field(default_factory=dict)  # sentences, in the order they were met
 
     def add(self, check: Check) -> None:
         cell, execution = _cell()
@@ -197,6 +211,7 @@ def begin(notebook: str) -> None:
     _record.predictions.clear()
     _record.checks.clear()
     _record.came_true.clear()
+    _record.left_out.clear()
     unknowns.forget()
     shell: Any = get_ipython()
     is_for_a_reader = shell is not None and not os.environ.get("SRCIP_MARKER_DIR")
@@ -266,6 +281,22 @@ def leave_open(says: str) -> Check:
     return check
 
 
+def not_asked(material: Any) -> Sentence | None:
+    """What a check returns where this world cannot show what it is about; the notebook's sum says it once more.
+
+    Args:
+        material: what the check would look at.
+
+    Returns:
+        The sentence why; None: the check can be made.
+    """
+    said = getattr(material, "attrs", {}).get(NOT_HERE)
+    if said is None:
+        return None
+    _record.left_out[str(said)] = None
+    return Sentence(said)
+
+
 def _settle(question: str | None, answers: Collection[str]) -> str:
     if question is None:
         return ""
@@ -289,10 +320,12 @@ class Summary:
     open: int
     predicted: int
     right: int
+    left_out: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         lines = [f"{t('done.title', notebook=self.notebook)}: {self._checks()}"]
         lines += [f"✗ {sentence}" for sentence in self.failed]
+        lines += [t("done.left_out", why=sentence) for sentence in self.left_out]
         lines += [t("done.predictions", right=self.right, all=self.predicted)] if self.predicted else []
         return "\n".join(lines)
 
@@ -323,12 +356,13 @@ def done(notebook: str) -> Summary:
         open=sum(check.state == OPEN for check in checks),
         predicted=len(settled),
         right=sum(settled.values()),
+        left_out=tuple(_record.left_out),
     )
     tally.note(tally.DONE, notebook)
     folder = os.environ.get("SRCIP_MARKER_DIR")
     if folder:
         told = [{"expected": check.says, "observed": check.seen, "state": check.state} for check in checks]
         marker = {"notebook": notebook, "held": summary.held, "failed": list(failed), "open": summary.open}
-        marker |= {"checks": told, "unknown_sources": unknowns.noted()}
+        marker |= {"checks": told, "unknown_sources": unknowns.noted(), "left_out": list(summary.left_out)}
         (Path(folder) / "done.json").write_text(json.dumps(marker, ensure_ascii=False), encoding="utf-8")
     return summary

@@ -14,17 +14,20 @@ import secrets
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from srcip_nb.addresses import addresses
 from srcip_nb.apply import require_ours
 from srcip_nb.clients import find_client
 from srcip_nb.cluster import MERGE_PATCH, wait_until
-from srcip_nb.errors import ClusterError, UsageError
+from srcip_nb.errors import ClusterError, NotFinishedError, UsageError
 from srcip_nb.in_force import wait_in_force
-from srcip_nb.notebook import Shown, Yaml
+from srcip_nb.notebook import NOT_HERE, Sentence, Shown, Yaml
+from srcip_nb.proxy_image import crashed_by, why_not
 from srcip_nb.rest import path_of
 from srcip_nb.rollout import service_address, wait_ready
-from srcip_nb.traffic import find_targets, join, log_lines, send, table_of
+from srcip_nb.text import t
+from srcip_nb.traffic import COLUMNS, find_targets, join, log_lines, send, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,8 +51,14 @@ SAID = {
 """Columns beside the one table's -> nginx's variable."""
 
 
+_cannot: WeakKeyDictionary[Cluster, str] = WeakKeyDictionary()  # what ``wait_proxy`` found, for the cells after it
+
+
 def wait_proxy(cluster: Cluster, timeout: float = 60.0) -> pd.DataFrame:
     """Wait until proxy and backends are rolled out, and the proxy has its external address.
+
+    An image that cannot be configured as a proxy, as one without the official image's templates or nginx's module
+    stream, is said in one sentence; requests and checks of this lesson are then left out.
 
     Returns:
         One row for each Deployment and Service: kind, name, state, seconds; see ``rollout.wait_ready``.
@@ -59,8 +68,21 @@ def wait_proxy(cluster: Cluster, timeout: float = 60.0) -> pd.DataFrame:
     """
     import pandas as pd
 
-    found = [wait_ready(cluster, timeout, deployment=name, service=name) for name in (BACKEND, PROXY)]
-    return pd.concat(found, ignore_index=True)
+    _cannot.pop(cluster, None)
+    found = [wait_ready(cluster, timeout, deployment=BACKEND, service=BACKEND)]
+    try:
+        found.append(wait_ready(cluster, timeout, deployment=PROXY, service=PROXY))
+        why = why_not(cluster, _pod(cluster, PROXY)) or why_not(cluster, _pod(cluster, BACKEND))
+    except NotFinishedError:
+        why = crashed_by(cluster, _pod(cluster, PROXY))
+        if not why:
+            raise
+    table = pd.concat(found, ignore_index=True)
+    if why:
+        image = _pod(cluster, PROXY)["spec"]["containers"][0]["image"]
+        _cannot[cluster] = table.attrs[NOT_HERE] = t("proxied.cannot", image=image, why=why)
+        print(_cannot[cluster])
+    return table
 
 
 def nginx_conf(cluster: Cluster, name: str, file: str) -> Shown:
@@ -107,11 +129,14 @@ def visit_proxy(
         The one table (``traffic.COLUMNS``) with ``source_ip`` out of the backends' logs, and three columns out of their
         answers, NA where nginx's variable is empty: ``connection_from`` ($realip_remote_addr, the address that
         connected to the backend), ``forwarded_for`` ($http_x_forwarded_for), ``proxy_line`` ($proxy_protocol_addr).
+        Where the image cannot be a proxy: no rows, ``attrs["not_here"]`` being the reason.
 
     Raises:
         UsageError: no such client or target.
         ClusterError: no such Service, or the API does not answer.
     """
+    if cluster in _cannot:
+        return _nothing(_cannot[cluster])
     sender, backend = find_client(cluster, client), cluster.get("services", BACKEND)
     where, run, started = _target(cluster, port, target), secrets.token_hex(4), time.monotonic()
     # A pod tells answers word for word only where all requests are under way at once.
@@ -124,6 +149,15 @@ def visit_proxy(
         frame[column] = [answer.get(variable) or None for answer in answers]
     frame = frame.astype(dict.fromkeys(SAID, "string"))
     frame.attrs = {"run": run, "client": sender.name, "target": where, "service": f"{cluster.namespace}/{BACKEND}"}
+    return frame
+
+
+def _nothing(why: str) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = {**COLUMNS, **dict.fromkeys(SAID, "string")}
+    frame = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
+    frame.attrs = {NOT_HERE: why}
     return frame
 
 
@@ -149,10 +183,10 @@ def _target(cluster: Cluster, port: int, target: str | None) -> str:
     return join(address, port)
 
 
-def _pod(cluster: Cluster) -> dict[str, Any]:
-    found = [pod for pod in cluster.list("pods", labels=f"app={PROXY}") if not pod["metadata"].get("deletionTimestamp")]
+def _pod(cluster: Cluster, name: str = PROXY) -> dict[str, Any]:
+    found = [pod for pod in cluster.list("pods", labels=f"app={name}") if not pod["metadata"].get("deletionTimestamp")]
     if not found:
-        raise ClusterError("the proxy has no pod", "Apply it and wait: cluster.apply('proxy.yaml')")
+        raise ClusterError(f"{name} has no pod", "Apply it and wait: cluster.apply('proxy.yaml')")
     return found[0]
 
 
@@ -165,7 +199,7 @@ def proxy_address(cluster: Cluster) -> str:
     return str(_pod(cluster)["status"]["podIP"])
 
 
-def trust(cluster: Cluster, address: str, timeout: float = 60.0) -> Shown:
+def trust(cluster: Cluster, address: str, timeout: float = 60.0) -> Shown | Sentence:
     """Say whose word about the client's address counts for the backends, and return when none else answers.
 
     It is ``kubectl set env deployment/backend TRUSTED=…``: the pods are replaced, and the new ones have the address in
@@ -177,12 +211,14 @@ def trust(cluster: Cluster, address: str, timeout: float = 60.0) -> Shown:
         timeout: seconds.
 
     Returns:
-        The directive as it is now.
+        The directive as it is now; where the image cannot be a proxy, the sentence that says so.
 
     Raises:
         UsageError: on a real cluster, the Deployment is not ours; nothing was changed.
         NotFinishedError: the pods were not replaced in time; the message holds the last state seen.
     """
+    if cluster in _cannot:
+        return Sentence(_cannot[cluster])
     live = cluster.get("deployments", BACKEND)
     require_ours(cluster, live, "Deployment")
     containers = live["spec"]["template"]["spec"]["containers"]
@@ -204,7 +240,7 @@ def _trusts(pod: dict[str, Any], address: str) -> bool:
     return any(one["name"] == "TRUSTED" and one.get("value") == address for one in env)
 
 
-def set_ip_mode(cluster: Cluster, service: str, mode: str, address: str | None = None) -> Yaml:
+def set_ip_mode(cluster: Cluster, service: str, mode: str, address: str | None = None) -> Yaml | Sentence:
     """Write a load balancer's word into a Service's status, as its controller would, and wait for the nodes' rules.
 
     Args:
@@ -214,7 +250,7 @@ def set_ip_mode(cluster: Cluster, service: str, mode: str, address: str | None =
         address: of the load balancer; None: the proxy's pod.
 
     Returns:
-        status.loadBalancer.ingress as it now is.
+        status.loadBalancer.ingress as it now is; where the image cannot be a proxy, the sentence that says so.
 
     Raises:
         ClusterError: the API refused; nothing was changed.
@@ -224,6 +260,8 @@ def set_ip_mode(cluster: Cluster, service: str, mode: str, address: str | None =
 
     if mode not in IP_MODES:
         raise UsageError(f"ipMode cannot be {mode!r}", f"Give one of: {', '.join(IP_MODES)}")
+    if cluster in _cannot:
+        return Sentence(_cannot[cluster])
     require_ours(cluster, cluster.get("services", service), "Service")
     ingress = [{"ip": address or proxy_address(cluster), "ipMode": mode}]
     path = path_of("services", cluster.namespace, service, "status")

@@ -53,7 +53,7 @@ class Verdict:
         notebook: its path below ``notebooks/``, for example ``en/02-cluster.ipynb``.
         seconds: how long it ran.
         verdict: ``passed``, ``failed`` (a check did not hold) or ``not finished`` (it did not reach its end).
-        reason: why, where it did not pass.
+        reason: why, where it did not pass; where it passed, what this world could not show.
         output: the executed notebook.
         checks: what each check expected and observed: ``expected``, ``observed``, ``state`` (held, failed, open).
         unknown: sources that pods logged and that nobody in the address book owns.
@@ -296,7 +296,7 @@ def judge(stopped: str, marker: dict[str, Any] | None) -> tuple[str, str]:
         return NOT_FINISHED, "it did not reach its last cell"
     if marker["failed"]:
         return FAILED, "; ".join(marker["failed"])
-    return PASSED, ""
+    return PASSED, "; ".join(marker.get("left_out", []))
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> str:
@@ -322,7 +322,9 @@ def junit(verdicts: Sequence[Verdict]) -> str:
         case = ElementTree.SubElement(
             suite, "testcase", classname="notebooks", name=v.notebook, time=f"{v.seconds:.3f}"
         )
-        if v.verdict != PASSED:
+        if v.verdict == PASSED and v.reason:
+            ElementTree.SubElement(case, "system-out").text = v.reason
+        elif v.verdict != PASSED:
             ElementTree.SubElement(case, "failure" if v.verdict == FAILED else "error", message=v.reason)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 

@@ -7,6 +7,7 @@ too.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,6 +19,10 @@ from srcip_nb.observe import endpoints, pods
 
 if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster
+
+# seconds; kubernetes v1.36 pkg/proxy/apis/config: iptables.minSyncPeriod is 1 s. A health check node port says 0 once
+# the last pod is terminating, while the rules still lead there: until the end of that pod is in the next ones.
+NEXT_RULES = 2.0
 
 
 def scale(
@@ -41,6 +46,9 @@ def scale(
     require_ours(cluster, live, "Deployment")
     cluster.patch("deployments", deployment, {"spec": {"replicas": replicas}})
     wait_settled(cluster, live, replicas, service, timeout)
+    has_pods_that_went = replicas < live["spec"].get("replicas", 1)
+    if has_pods_that_went and cluster.lab is None:
+        time.sleep(NEXT_RULES)
     return pods(cluster)
 
 

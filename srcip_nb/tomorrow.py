@@ -16,11 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srcip_nb.chains import NOT_HERE, Sentence
 from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN
 from srcip_nb.matrix import matrix
 from srcip_nb.matrix_cases import Question
-from srcip_nb.notebook import Check, Shown, conclude
+from srcip_nb.notebook import NOT_HERE, Check, Sentence, Shown, conclude, not_asked
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -151,8 +150,8 @@ def found_out(changed: pd.DataFrame, question: str | None = None) -> Check | Sen
         changed: of ``changes``.
         question: a prediction among "nothing", "addresses only", "some rows fail".
     """
-    if NOT_HERE in changed.attrs:
-        return Sentence(changed.attrs[NOT_HERE])
+    if left_out := not_asked(changed):
+        return left_out
     failing = changed.loc[changed["kind"] == NOW_FAILING, "name"]
     answer = ROWS if len(failing) else ADDRESSES if len(changed) else NOTHING
     seen = ", ".join(failing) or t("seen.none")

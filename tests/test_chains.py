@@ -10,12 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from srcip_nb import chain_checks, chains
-from srcip_nb.chains import NOT_HERE, Sentence
 from srcip_nb.chains_figure import chains_figure, visits
 from srcip_nb.exercises import exercise
 from srcip_nb.explain import table_of
 from srcip_nb.lab.trace import read_trace
-from srcip_nb.notebook import FAILED, HELD, begin, predict
+from srcip_nb.notebook import FAILED, HELD, NOT_HERE, Sentence, begin, predict
 from tests.test_explain import DATA
 
 REAL = SimpleNamespace(lab=None)

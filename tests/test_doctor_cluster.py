@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from srcip_nb import dataplane_read, doctor_cluster
+from srcip_nb.cli import main
 from srcip_nb.dataplane_find import find
 from srcip_nb.dataplane_read import LISTS, detect, look
 from srcip_nb.doctor import MISSING, OK, UNKNOWN, WITHOUT, Finding
@@ -190,3 +191,14 @@ def test_the_verdict_names_what_is_missing():
 def test_a_probe_needs_a_cluster(cli):
     done = cli("doctor", "--probe")
     assert done.returncode == 2 and "srcip-nb doctor --context C --probe" in done.stderr
+
+
+def test_the_namespace_is_the_participants(monkeypatch, capsys):
+    """The environment's, unless one is named: rights are given for one namespace."""
+    asked = []
+    monkeypatch.setattr("srcip_nb.connect", lambda context, **options: asked.append(options["namespace"]))
+    monkeypatch.setattr(doctor_cluster, "examine", lambda cluster, probe: [])
+    monkeypatch.setattr(doctor_cluster, "report", lambda cluster, findings: "")
+    assert main(["doctor", "--context", "c"]) == 0
+    assert main(["doctor", "--context", "c", "--namespace", "seminar-07"]) == 0
+    assert asked == [None, "seminar-07"]  # None: connect() takes SRCIP_NAMESPACE

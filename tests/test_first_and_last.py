@@ -6,11 +6,10 @@ import pandas as pd
 import pytest
 
 from srcip_nb import machine, quiz, tomorrow
-from srcip_nb.chains import NOT_HERE
 from srcip_nb.doctor import MISSING, OK, Finding
 from srcip_nb.errors import LabError, UsageError
 from srcip_nb.machine import Trial
-from srcip_nb.notebook import begin, done, predict
+from srcip_nb.notebook import NOT_HERE, begin, done, predict
 from srcip_nb.text import LANGUAGES, t
 
 WORKS = {"iptables": "", "nftables": "", "ipvs": "not in this kernel"}

@@ -2,14 +2,16 @@
 
 import pytest
 
+from srcip_nb import pod_client
 from srcip_nb.clients import find_client
 from srcip_nb.errors import ClusterError, UsageError
-from srcip_nb.exec_api import exec_lines
+from srcip_nb.exec_api import BrokeOffError, exec_lines
 from srcip_nb.pod_client import failures, result_of, send_from_pod
 from srcip_nb.rest import ApiAnswerError
 
 NOW = 1_800_000_000_000_000_000
 URL = "http://192.168.1.56/?run=8f1c02d4&request=7"
+URLS = ["http://10.1.0.9:80/?run=8f1c02d4&request=0", "http://10.1.0.9:80/?run=8f1c02d4&request=1"]
 
 
 def of(said, code, exit_code, address="10.0.5.3 40000", seconds="0.250000", words=None):
@@ -106,3 +108,24 @@ def test_a_program_in_a_pod_that_fails_or_hangs_is_told(webserver):
         list(exec_lines(webserver, at, ["sleep", "20"], timeout=0.5))
     with pytest.raises(ApiAnswerError, match="not found"):
         list(exec_lines(webserver, "seminar/nobody", ["true"], timeout=5))
+
+
+def test_what_has_no_result_yet_is_sent_once_more_where_the_way_breaks_off(monkeypatch):
+    """A connection that ends without a word says nothing about the requests; at a rate, time has gone on."""
+    asked = []
+
+    def exec_lines(cluster, pod, argv, stdin, timeout):
+        text = "".join(stdin)
+        asked.append(text.count("http://"))
+        yield f"body={URLS[len(asked) - 1]} 200 0 10.0.5.3 40000 0.001"
+        if len(asked) < len(URLS):
+            raise BrokeOffError("broke off")
+
+    monkeypatch.setattr(pod_client, "exec_lines", exec_lines)
+    requests = [{"id": number, "url": url, "headers": {}} for number, url in enumerate(URLS)]
+    options = {"concurrency": 8, "timeout": 1.0}
+    assert [result["id"] for result in pod_client.send_from_pod(None, "ns/pod", requests, **options)] == [0, 1]
+    assert asked == [2, 1]
+    asked.clear()
+    with pytest.raises(BrokeOffError):
+        list(pod_client.send_from_pod(None, "ns/pod", requests, **options, rate=100.0))

@@ -69,7 +69,7 @@ def test_every_road_is_as_the_oracle_says_from_pods_and_nodes(webserver):
     node = webserver.pods()["NODE"].iloc[0]
     client_pods(webserver, node)
     webserver.expose("inner")
-    table = webserver.roads("inner", [node, "visitor", "host-visitor"], progress=False)
+    table = webserver.roads("inner", [node, "visitor", "host-visitor"])
     assert len(table) == 3 and table["holds"].all(), table.to_string()
 
 

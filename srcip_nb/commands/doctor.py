@@ -17,7 +17,7 @@ def add_to(commands: Any) -> None:
     where = doctor.add_mutually_exclusive_group()
     where.add_argument("--context", metavar="C", help="a kubeconfig context: look at that cluster")
     where.add_argument("--lab", nargs="?", const="", metavar="N", help="a lab that runs, by name or any")
-    doctor.add_argument("--namespace", default="seminar", metavar="NS", help="where the lesson is (default: seminar)")
+    doctor.add_argument("--namespace", metavar="NS", help="where the lesson is; SRCIP_NAMESPACE, else seminar")
     doctor.add_argument(
         "--probe", action="store_true", help="also run a pod on each node's network for a moment, and ask the nodes"
     )
