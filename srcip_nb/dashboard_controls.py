@@ -7,6 +7,7 @@ so that no colour has to tell it. A control that a cluster does not have is ther
 
 from __future__ import annotations
 
+import contextlib
 import html
 import threading
 from collections.abc import Callable
@@ -196,6 +197,6 @@ class Panel:
         controls, self.controls = self.controls, {}
         for control in controls.values():
             control.unobserve(self._chosen, names="value")
-        self.box.close()
-        for one in (*controls.values(), *self.texts.values(), self.send, self.stop, self.message):
-            one.close()
+        for one in (self.box, *controls.values(), *self.texts.values(), self.send, self.stop, self.message):
+            with contextlib.suppress(KeyError):  # Jupyter has forgotten its end of the line already
+                one.close()

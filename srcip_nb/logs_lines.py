@@ -130,7 +130,8 @@ def table_of(batches: Sequence[Batch], owner_of: Callable[[str], str], shown: Fi
     frame["workload"] = pd.array([workloads[place] or None for place in places], "string")
     frame["source"] = pd.array([line.source or None for line in lines], "string")
     frame["owner"] = pd.array([line.owner or None for line in lines], "string")
-    return frame[[shown.takes(line.message) for line in lines]].reset_index(drop=True)
+    is_shown = pd.Series([shown.takes(line.message) for line in lines], index=frame.index, dtype=bool)
+    return frame[is_shown].reset_index(drop=True)
 
 
 def time_of(text: str) -> int:

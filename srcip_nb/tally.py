@@ -10,7 +10,6 @@ a file that grows past ``LIMIT`` is cut to these.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterable
@@ -78,6 +77,8 @@ def note(event: str, notebook: str, cell: str = "", execution: int = 0, says: st
 
 
 def _append(path: Path, line: Line) -> None:
+    import fcntl  # Windows has none; there this module can be imported all the same
+
     with open(path, "a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(_text(line))

@@ -192,8 +192,8 @@ def test_without_pods_a_refusal_is_expected():
 
 
 def test_a_mode_that_the_oracle_does_not_know_is_said():
-    found = compare(State(Setting(mode="ipvs")).now, VIEW)
-    assert found.verdict == NOT_KNOWN and "ipvs" in found.words
+    found = compare(State(Setting(mode="userspace")).now, VIEW)
+    assert found.verdict == NOT_KNOWN and "userspace" in found.words
 
 
 def test_requests_start_where_the_first_pod_is():

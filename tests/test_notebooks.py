@@ -1,4 +1,4 @@
-"""The course passes in the lab: alone, twice, in reverse order, in both languages; a killed run leaves nothing."""
+"""The course passes in the lab, in reverse order and twice; a killed run leaves nothing."""
 
 import os
 import signal
@@ -12,26 +12,22 @@ from srcip_nb.lab.state import running_labs
 from srcip_nb.run import PASSED, course, run
 from tests.lab.test_lifecycle import GONE_WITHIN, Traces, wait_until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 
 def verdicts(results) -> dict[str, str]:
     return {r.notebook: f"{r.verdict} {r.reason}".strip() for r in results}
 
 
-def test_twice_and_in_reverse_order_in_one_lab(tmp_path):
-    books = course("en")
-    assert len(books) >= 3
-    results = run([*reversed(books), *books], out=tmp_path)
-    assert [r.verdict for r in results] == [PASSED] * 2 * len(books), verdicts(results)
+def test_in_reverse_order_in_one_lab_and_some_twice(tmp_path):
+    """English notebooks are executed alone, each with its solutions: see test_notebooks_hygiene.py."""
+    books = course("ja")
+    again = [book for book in books if book.name[:2] in ("01", "03", "06")]  # those after which most has changed
+    results = run([*reversed(books), *again], out=tmp_path)
+    assert [r.verdict for r in results] == [PASSED] * (len(books) + len(again)), verdicts(results)
+    assert len(books) >= 10 and len(again) == 3
     for result in results:
-        assert result.output.stat().st_size < 1_500_000
-
-
-@pytest.mark.parametrize("book", course("ja"), ids=lambda path: path.stem)
-def test_alone(book, tmp_path):
-    results = run([book], out=tmp_path)
-    assert [r.verdict for r in results] == [PASSED], verdicts(results)
+        assert result.output.stat().st_size < 1_000_000
     (page,) = handout([result.output for result in results], tmp_path)
     text = page.read_text(encoding="utf-8")
     assert '<html lang="ja"' in text

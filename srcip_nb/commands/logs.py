@@ -73,6 +73,8 @@ def _logs(arguments: argparse.Namespace) -> int:
     show = taken.extend if is_parquet else _printer(arguments, cluster, filter_)
     is_anything = False
     try:
+        if is_parquet and not arguments.no_follow:
+            print(f"Ctrl-C ends this and writes {arguments.out}", file=sys.stderr, flush=True)
         source = _read_once if arguments.no_follow else _followed
         for batches in source(cluster, query):
             is_anything = is_anything or bool(batches)

@@ -79,7 +79,11 @@ def test_the_command_on_the_default_lab(lab, cli, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert " 0 differs" in done.stdout.splitlines()[-2] + done.stdout.splitlines()[-1]
     document = json.loads(files[0].read_text())
-    assert (document["schema"], document["cni"], document["summary"]["differs"]) == ("srcip-nb/matrix/v1", "calico", 0)
+    assert (document["schema"], document["world"]["cni"], document["summary"]["differs"]) == (
+        "srcip-nb/matrix/v2",
+        "calico",
+        0,
+    )
     assert ElementTree.parse(files[1]).getroot().get("failures") == "0"
     assert files[2].read_text().startswith("<!DOCTYPE html>")
     assert state_of_client(lab) == before

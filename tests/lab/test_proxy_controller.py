@@ -311,7 +311,7 @@ def test_a_mode_that_no_kernel_takes_is_taken_back():
     class Refuses:
         mode = "iptables"
 
-        async def wait_in_force(self, revision):
+        async def wait_in_force(self, revision, *_):
             raise NotFinishedError(f"{self.mode} failed on worker01")
 
     class Request:

@@ -57,7 +57,8 @@ def rows_of(cni: str, mode: str) -> dict[tuple[str, str, str], dict[str, str]]:
         rows = {(row["service"], row["client"], row["destination"]): row for row in csv.DictReader(file)}
     for row in rows.values():
         own = row["client_ip"]
-        if own and " " not in own and own not in HOME:
+        is_a_services = row["destination"] in ("clusterip", "vip") and own not in HOME
+        if own and " " not in own and is_a_services:
             row.update({column: row[column].replace(own, ITSELF) for column in ("client_ip", "source_seen")})
     return rows
 
