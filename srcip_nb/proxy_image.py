@@ -45,7 +45,7 @@ def why_not(cluster: Cluster, pod: dict[str, Any]) -> str:
     try:
         configuration = _printed(cluster, f"{cluster.namespace}/{name}")
     except ClusterError as error:
-        return _no_module(error.cause)
+        return _no_module(error.cause) or crashed_by(cluster, pod)  # it may have been Ready for a moment
     is_in_force = re.search(IN_FORCE[pod["metadata"]["labels"]["app"]], configuration, re.MULTILINE)
     return "" if is_in_force else t("proxied.no_templates", pod=name)
 

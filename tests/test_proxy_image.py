@@ -46,7 +46,10 @@ def test_only_a_missing_module_is_the_images_fault(monkeypatch):
     says(monkeypatch, error=ClusterError(emerg))
     assert 'unknown directive "stream"' in proxy_image.why_not(REAL, pod("proxy"))
     says(monkeypatch, error=ClusterError("pods/exec is forbidden"))
+    monkeypatch.setattr(proxy_image, "crashed_by", lambda cluster, pod: "")
     assert proxy_image.why_not(REAL, pod("proxy")) == ""
+    monkeypatch.setattr(proxy_image, "crashed_by", lambda cluster, pod: "its log says so")
+    assert proxy_image.why_not(REAL, pod("proxy")) == "its log says so"
 
 
 def test_requests_and_checks_are_left_out_and_the_sum_says_why(monkeypatch, tmp_path):
