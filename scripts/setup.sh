@@ -97,11 +97,16 @@ handout_packages() {
 
 # What only the tests in a browser need: without it they are skipped, so where it cannot be had the rest goes on.
 browser() {
+    missing=chromium
     for program in chromium chromium-browser google-chrome; do
-        ! command -v "$program" >/dev/null || return 0
+        ! command -v "$program" >/dev/null || missing=
     done
-    if can_install && say "Installing system package: chromium" && install_quietly chromium; then return 0; fi
-    say "There is no Chromium here, so the tests in a browser will be skipped. Try: sudo apt-get install chromium"
+    # What Playwright's own program is linked with.
+    "$python" -c 'import ctypes; ctypes.CDLL("libatomic.so.1")' 2>/dev/null || missing="$missing libatomic1"
+    [ -n "$missing" ] || return 0
+    # shellcheck disable=SC2086
+    if can_install && say "Installing system packages: $missing" && install_quietly $missing; then return 0; fi
+    say "The tests in a browser will be skipped. Try: sudo apt-get install $missing"
 }
 
 # Mode ipvs, on a kernel that has ip_vs: few machines' own has. Without, its tests are skipped, and the rest goes on.

@@ -45,6 +45,11 @@ def browser(tmp_path_factory) -> Iterator[object]:
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("there is no Chromium: sudo apt-get install chromium")
+    driver = subprocess.run(
+        [sys.executable, "-m", "playwright", "--version"], capture_output=True, text=True, timeout=WITHIN, check=False
+    )
+    if driver.returncode:
+        pytest.skip(f"Playwright does not start: {driver.stderr.strip() or driver.stdout.strip()}")
     home = tmp_path_factory.mktemp("browser")
     japanese = importlib.util.find_spec("matplotlib_fontja").submodule_search_locations[0]
     fonts = home / "fonts.conf"
