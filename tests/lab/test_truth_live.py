@@ -194,6 +194,7 @@ def asked(request):
     with Lab(cni=cni, proxy_mode=mode, name=f"truth-{cni}-{mode}") as lab:
         state = Asked(lab)
         state.world = request.param
+        state.is_slow = lab.client.info()["runs_on"] == "uml"
         table = rows_of(cni, mode)
         state.ask({key: 8 for key, row in table.items() if int(row["answered"])}, timeout=2)
         # A neighbour that does not answer is given up after three seconds.
@@ -222,9 +223,12 @@ def test_what_was_answered_there_is_answered_here_by_the_same_pods_with_the_same
             for row in (table[key] for table in tables)
         )
         missed_by_chance = here[0] < other[0] and here[2] == other[2]
+        seen = asked.seen(key)
+        if asked.is_slow:  # one that was late among eight says nothing of who answers, and whose address was seen
+            seen = (seen[0], seen[1] - {"timeout"}, seen[2])
         # What the record missed by chance may be missed here by the same chance.
-        if asked.seen(key) not in ([here, other] if missed_by_chance else [here]):
-            differing.append((key, asked.seen(key), here))
+        if seen not in ([here, other] if missed_by_chance else [here]):
+            differing.append((key, seen, here))
     assert differing == []
 
 
