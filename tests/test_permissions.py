@@ -163,12 +163,16 @@ LOGS = """\
 # What srcip-nb needs for: addresses. Apply it with: kubectl apply -f -
 # addresses, in the whole cluster
 #   pods, services: the address book beyond the own namespace
+#   ciliumnodes: Cilium's addresses of the nodes
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: srcip-nb-addresses-seat}
 rules:
 - apiGroups: ['']
   resources: [pods, services]
+  verbs: [list]
+- apiGroups: [cilium.io]
+  resources: [ciliumnodes]
   verbs: [list]
 ---
 # addresses, in the whole cluster: for whom
