@@ -93,8 +93,9 @@ class DataPlane:
 def left_out(plane: DataPlane, case: Case) -> str:
     """Why a case of the oracle cannot be asked on this data plane; "" where it can.
 
-    The reasons name the evidence. Under an eBPF data plane only those cases are left which all data planes decide
-    alike: the source is kept under externalTrafficPolicy Local for clients outside, and from pod to ClusterIP.
+    The reasons name the evidence. Under an eBPF data plane, and where it is not known, only those cases are left which
+    all data planes decide alike: the source is kept under externalTrafficPolicy Local for clients outside, and from
+    pod to ClusterIP.
     """
     return _by_address(plane, case) or _by_proxy(plane, case)
 
@@ -122,12 +123,12 @@ def _by_proxy(plane: DataPlane, case: Case) -> str:
     proxy = plane.proxy
     if proxy.value in MODES:
         return ""
-    if not proxy:
-        return f"it is not known who carries out Services here ({proxy.evidence})"
-    if proxy.value not in EBPF:
+    if proxy and proxy.value not in EBPF:
         return f"the oracle has no table for proxy mode {proxy.value} ({proxy.evidence})"
     if _is_alike_everywhere(case):
         return ""
+    if not proxy:
+        return f"who carries out Services here could not be found out ({proxy.evidence}); say it: --mode"
     return f"{proxy.value} carries out Services, not kube-proxy, whose table this is ({proxy.evidence})"
 
 
@@ -148,8 +149,8 @@ def _is_alike_everywhere(case: Case) -> bool:
 
 
 def mode_or_default(plane: DataPlane) -> str:
-    """The mode whose table ``expect`` is to take for the cases that are left: its own, for eBPF "iptables".
+    """The mode whose table ``expect`` is to take for the cases that are left: its own, else "iptables".
 
-    What ``left_out`` lets through on an eBPF data plane is the same in both modes.
+    What ``left_out`` lets through where kube-proxy's mode is not the answer is the same in every mode.
     """
     return plane.proxy.value if plane.proxy.value in MODES else MODES[0]

@@ -74,20 +74,20 @@ def matrix(
         cluster: where; a namespace is made in it and deleted again: the cluster's own with ``-matrix`` behind it.
         mode: kube-proxy's mode; in a lab it is switched to for as long as this takes, on a real cluster it says what
             the cluster runs. None: the lab's own; on a real cluster, what is found out about it, by a pod on each
-            node's network where nothing else tells and such pods are allowed.
+            node's network where nothing else tells and such pods are allowed. Where nothing tells at all, only what
+            every data plane decides alike is asked.
         only: which questions to ask.
         progress: show how far it is.
 
     Returns:
         One row a case, the columns of ``COLUMNS``: ``expected`` (answered, refused, dropped, unreachable), by whom and
         with whose address; what was sent, answered and not; ``verdict`` ("as expected", "differs", "not run") and
-        ``difference`` or why it was not run; ``reason`` and ``rule`` of the oracle. ``attrs``: world, mode, cni,
-        kubernetes, seconds, nodes, namespace (gone again), owners (address -> whose it is), data_plane (fact -> value
-        and evidence), unknown (sources that nobody in the address book owns).
+        ``difference`` or why it was not run; ``reason`` and ``rule`` of the oracle. ``attrs``: world, mode ("" if
+        not known), cni, kubernetes, seconds, nodes, namespace (gone again), owners (address -> whose it is), data_plane
+        (fact -> value and evidence), unknown (sources that nobody in the address book owns).
 
     Raises:
-        UsageError: no such mode, fewer than two nodes that run pods, a mode that cannot be found out, or the namespace
-            is somebody else's.
+        UsageError: no such mode, fewer than two nodes that run pods, or the namespace is somebody else's.
         MissingPermissionError: the credentials do not suffice; nothing was made.
         NotFinishedError: the pods or the rules were not there in time, or a node or pod went away meanwhile.
         ClusterError: the API does not answer any more, or accepts the credentials no longer.
@@ -138,7 +138,7 @@ def matrix(
     frame.attrs = {
         "world": str(cluster.world),
         "kubernetes": cluster.version,
-        "mode": world.mode,
+        "mode": plane.proxy.value if plane else world.mode,
         "cni": world.cni or (plane.cni.value if plane else "") or "not known",
         "nodes": place.names,
         "namespace": own.namespace,
@@ -187,11 +187,6 @@ def _world_of(cluster: Cluster, mode: str | None) -> tuple[DataPlane | None, Wor
             plane = _told_by_nodes(cluster, plane)
         if mode:
             plane = plane.with_mode(mode, "--mode says so")
-        if not plane.proxy:
-            raise UsageError(
-                f"it cannot be found out which proxy mode this cluster runs ({plane.proxy.evidence})",
-                f"Say it: --mode {' or '.join(MODES)}",
-            )
         world = World(mode_or_default(plane), plane.world.cni)
     if world.mode not in MODES:
         raise UsageError(f"the oracle knows nothing of proxy mode {world.mode!r}", f"Give --mode {' or '.join(MODES)}.")

@@ -9,6 +9,7 @@ whose port cannot be reached, and Services without one, are asked with requests 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import time
@@ -105,8 +106,7 @@ def policy(
     if port:
         words.append(look.at_health_ports(port))
     elif unchanged:
-        words.append(t("policy.unchanged"))
-        look.pending.clear()
+        words.append(look.at_what_was_there())
     if look.pending:
         words.append(look.at_requests())
     words.append(look.at_the_address())
@@ -235,6 +235,21 @@ class _Look:
         self.seen.update(dict.fromkeys((name for name in names if name), elapsed))
         self.pending.clear()
         return t("policy.requests", count=len(results), targets=", ".join(addresses), policy=self.value)
+
+    def at_what_was_there(self) -> str:
+        """See a policy that the API had already: the nodes may still be at one before it. Pending is empty then.
+
+        Where requests do not show it within ``VIP_WITHIN``, as where the data plane keeps sources under Cluster too, it
+        is not said.
+        """
+        whole, self.deadline = self.deadline, min(self.deadline, time.monotonic() + VIP_WITHIN)
+        words = [t("policy.unchanged")]
+        if self._nodes_with_pods():
+            with contextlib.suppress(NotFinishedError):
+                words.append(self.at_requests())
+        self.deadline = whole
+        self.pending.clear()
+        return "; ".join(words)
 
     def at_the_address(self) -> str:
         """See that the external address answers: another node may have taken it with the change of policy.

@@ -214,7 +214,8 @@ def test_which_rows_a_data_plane_leaves_out(name, asked, words):
 
 def test_what_nobody_knows_is_left_out_and_a_mode_vouched_for_is_not():
     unknown = DataPlane()
-    assert "not known who carries out Services" in left_out(unknown, case(EXTERNAL, NODE_PORT))
+    assert "could not be found out (not looked for); say it: --mode" in left_out(unknown, case(EXTERNAL, NODE_PORT))
+    assert left_out(unknown, case(EXTERNAL, NODE_PORT, "Local")) == "", "kept, whoever carries out Services"
     assert left_out(unknown.with_mode("nftables", "--mode"), case(EXTERNAL, NODE_PORT)) == ""
 
 

@@ -150,14 +150,32 @@ def test_a_node_port_service_is_judged_by_requests(monkeypatch):
     assert set(change.nodes) == {"worker01", "worker02"}
 
 
-def test_nothing_to_change_sends_nothing():
+def test_what_the_api_had_already_is_looked_at_too(monkeypatch):
+    rounds = []
+
+    def log_lines(cluster, body, run, results, started):
+        rounds.append(run)  # the nodes are late: first they still answer as Local does
+        address = "10.0.5.0" if len(rounds) == 3 else "192.168.1.122"
+        rows = [(one["id"], "web", ["worker01", "worker02"][one["id"] % 2], address, "") for one in results]
+        return pd.DataFrame(rows, columns=["request", "pod", "node", "source_ip", "user_agent"])
+
+    monkeypatch.setattr(sys.modules["srcip_nb.policy"], "log_lines", log_lines)
     same = service("Cluster")
-    lab = FakeLab(lambda request: {})
-    with serving(answers(same, same), lab=lab) as (_, cluster):
+    with serving(answers(same, same), lab=FakeLab(lambda request: {})) as (_, cluster):
         change = policy(cluster, "Cluster")
-    assert change.evidence == "nothing had to be changed"
-    assert lab.sent == []
+    assert len(rounds) == 3
+    assert change.evidence.startswith("nothing had to be changed; 16 requests to ")
     assert "Cluster as before" in str(change)
+
+
+def test_where_nothing_changed_and_no_pod_is_ready_nothing_is_sent():
+    same = service("Cluster")
+    slices = "/apis/discovery.k8s.io/v1/namespaces/seminar/endpointslices"
+    nobody = answers(same, same) | {("GET", slices): (200, {"items": []})}
+    lab = FakeLab(lambda request: {})
+    with serving(nobody, lab=lab) as (_, cluster):
+        change = policy(cluster, "Cluster")
+    assert (change.evidence, lab.sent) == ("nothing had to be changed", [])
 
 
 def test_time_runs_out_with_what_the_nodes_said():
