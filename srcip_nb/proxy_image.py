@@ -10,17 +10,20 @@ neither can be asked, nothing is claimed: the lesson's checks then say what they
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from srcip_nb.errors import ClusterError
 from srcip_nb.exec_api import BrokeOffError, exec_lines
 from srcip_nb.pod_client import BREAKS
+from srcip_nb.rest import path_of
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster
 
 WITHIN = 15.0  # seconds; nginx prints its configuration in less than one
+FILLED_IN_WITHIN = 5.0  # seconds; without a readiness probe a pod is Ready before its entrypoint has filled them in
 LOG_TAIL = 50  # lines
 
 IN_FORCE = {"proxy": r"^\s*proxy_protocol\s+on;", "backend": r"^\s*set_real_ip_from\s"}
@@ -41,13 +44,17 @@ def why_not(cluster: Cluster, pod: dict[str, Any]) -> str:
     """
     if cluster.lab is not None:
         return ""
-    name = pod["metadata"]["name"]
-    try:
-        configuration = _printed(cluster, f"{cluster.namespace}/{name}")
-    except ClusterError as error:
-        return _no_module(error.cause) or crashed_by(cluster, pod)  # it may have been Ready for a moment
-    is_in_force = re.search(IN_FORCE[pod["metadata"]["labels"]["app"]], configuration, re.MULTILINE)
-    return "" if is_in_force else t("proxied.no_templates", pod=name)
+    name, until = pod["metadata"]["name"], time.monotonic() + FILLED_IN_WITHIN
+    while True:
+        try:
+            configuration = _printed(cluster, f"{cluster.namespace}/{name}")
+        except ClusterError as error:
+            return _no_module(error.cause) or crashed_by(cluster, pod)  # it may have been Ready for a moment
+        if re.search(IN_FORCE[pod["metadata"]["labels"]["app"]], configuration, re.MULTILINE):
+            return ""
+        if time.monotonic() > until:
+            return t("proxied.no_templates", pod=name)
+        time.sleep(0.2)
 
 
 def _printed(cluster: Cluster, pod: str) -> str:
@@ -61,22 +68,13 @@ def _printed(cluster: Cluster, pod: str) -> str:
 
 def crashed_by(cluster: Cluster, pod: dict[str, Any]) -> str:
     """Why a pod's nginx ends at once, if it lacks a module; "" for any other reason, or where its log is silent."""
-    from kubernetes.client import ApiException, CoreV1Api
-
-    for previous in (False, True):
+    path = path_of("pods", cluster.namespace, pod["metadata"]["name"], "log")
+    for previous in (None, "true"):
         try:
-            # _preload_content=False: some releases of the client turn a log into something else
-            answer: Any = CoreV1Api(cluster.api_client()).read_namespaced_pod_log(
-                pod["metadata"]["name"],
-                cluster.namespace,
-                tail_lines=LOG_TAIL,
-                previous=previous,
-                _preload_content=False,
-                _request_timeout=WITHIN,
-            )
-        except ApiException:
+            log = cluster.rest.text(path, {"tailLines": LOG_TAIL, "previous": previous}, WITHIN)
+        except ClusterError:
             continue
-        if why := _no_module(answer.data.decode(errors="replace")):
+        if why := _no_module(log):
             return why
     return ""
 
