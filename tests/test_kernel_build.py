@@ -265,6 +265,7 @@ def test_it_builds_once_and_says_what_it_does(kernel, monkeypatch):
 def test_a_newer_source_is_built_anew(kernel):
     kernel.make()
     kernel.source(compile=COMPILES.replace("9.9", "10.0"))
+    os.utime(kernel.folder / "source.tar", (0, 0))
     assert "Linux 10.0-made-up is built" in kernel.make().stderr
 
 
