@@ -14,7 +14,7 @@ cache=${XDG_CACHE_HOME:-}
 folder=$cache/srcip-nb/kernel
 program=$folder/linux.uml
 log=$folder/build.log
-megabytes=2500
+megabytes=2000
 # Names and messages alike everywhere; and nothing of a make that started this one is to reach the kernel's.
 export LC_ALL=C
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES ARCH SUBARCH CROSS_COMPILE KBUILD_OUTPUT KCFLAGS LDFLAGS CFLAGS
@@ -81,7 +81,7 @@ build() {
     make -s ARCH=um SUBARCH=x86_64 KCONFIG_ALLCONFIG="$fragment" allnoconfig >"$log" 2>&1 || failed
     check_options
     jobs=$(nproc)
-    say "Compiling with $jobs jobs; on two processors of your own it takes about five minutes"
+    say "Compiling with $jobs jobs; on two idle processors it takes about five minutes (tail -f $log)"
     nice make -j"$jobs" ARCH=um SUBARCH=x86_64 linux >>"$log" 2>&1 || failed
     release=$(./linux --version) || fail "The kernel was built, but does not run: $PWD/linux --version"
     # Each put there whole, for a lab may start just now.

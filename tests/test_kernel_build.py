@@ -304,7 +304,7 @@ def test_missing_packages_are_named(kernel):
     ("stub", "does", "said"),
     [
         ("uname", "echo aarch64", "User Mode Linux is for x86_64 alone; this machine is aarch64."),
-        ("df", "printf 'F\\n/ 9 9 102400\\n'", " has 100 MB free; to build a kernel takes 2500 MB for a while."),
+        ("df", "printf 'F\\n/ 9 9 102400\\n'", " has 100 MB free; to build a kernel takes 2000 MB for a while."),
         ("flock", "exit 1", "Another one is being built in "),
     ],
 )
