@@ -81,7 +81,7 @@ build() {
     make -s ARCH=um SUBARCH=x86_64 KCONFIG_ALLCONFIG="$fragment" allnoconfig >"$log" 2>&1 || failed
     check_options
     jobs=$(nproc)
-    say "Compiling with $jobs jobs; on two idle processors it takes about five minutes (tail -f $log)"
+    say "Compiling with $jobs jobs; on two processors it takes five to ten minutes (tail -f $log)"
     nice make -j"$jobs" ARCH=um SUBARCH=x86_64 linux >>"$log" 2>&1 || failed
     release=$(./linux --version) || fail "The kernel was built, but does not run: $PWD/linux --version"
     # Each put there whole, for a lab may start just now.
