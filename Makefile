@@ -52,7 +52,7 @@ kernel:
 
 test:
 	@$(SETUP) test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint:
 	@$(SETUP) dev
