@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := PYTHON=$(PYTHON) sh scripts/setup.sh
 
-.PHONY: help setup run handout slides solutions lab dashboard test lint bench clean
+.PHONY: help setup run handout slides solutions lab dashboard kernel test lint bench clean
 help:
 	@echo "make run    execute the course in a lab of its own: table, executed notebooks and handout under out/"
 	@echo "make handout  the course, executed, as a book and notebook by notebook: HTML and PDF under out/handout/"
@@ -12,6 +12,7 @@ help:
 	@echo "make solutions  the notebooks with their exercises solved, under out/"
 	@echo "make lab    JupyterLab on notebooks/; the lab starts on first use"
 	@echo "make dashboard  one page to try everything on, in a browser; SRCIP_LANG=ja for Japanese"
+	@echo "make kernel  a User Mode Linux with nftables, for labs without any rights; optional, some minutes, once"
 	@echo "make test   the whole test suite"
 	@echo "make lint   formatting, docstrings, types, notebooks without output, spelling"
 	@echo "make bench  speed and size, printed with ratios"
@@ -44,6 +45,10 @@ SRCIP_LANG ?= en
 dashboard:
 	@$(SETUP) run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/voila --Voila.ip=127.0.0.1 notebooks/$(SRCIP_LANG)/dashboard.ipynb
+
+# Optional. What is built lies in the user's cache, not here: `make clean` leaves it.
+kernel:
+	@sh scripts/kernel.sh
 
 test:
 	@$(SETUP) test

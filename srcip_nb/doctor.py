@@ -27,7 +27,8 @@ from packaging.requirements import Requirement
 from srcip_nb.lab.entrypoint import STREAM_MODULE
 from srcip_nb.lab.kernel import KERNELS
 from srcip_nb.lab.kernel.native import NEEDED, PATH, UNSHARE
-from srcip_nb.lab.kernel.trials import KernelReport, mode_remedy, try_kernel
+from srcip_nb.lab.kernel.remedies import mode_remedy
+from srcip_nb.lab.kernel.trials import KernelReport, try_kernel
 
 OK, MISSING, WITHOUT, UNKNOWN = "ok", "missing", "without", "unknown"
 TRIAL_WITHIN = 20.0  # seconds

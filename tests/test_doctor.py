@@ -7,7 +7,7 @@ import pytest
 
 from srcip_nb import doctor
 from srcip_nb.doctor import Feature, Finding
-from srcip_nb.lab.kernel import KERNELS, can_run, trials, uml
+from srcip_nb.lab.kernel import KERNELS, can_run, remedies, trials, uml
 from srcip_nb.lab.kernel.trials import KernelReport
 
 
@@ -84,7 +84,7 @@ CNIS = {"calico": "", "flannel": "", "ptp": ""}
 
 
 def test_each_kernel_with_its_modes_and_what_another_does_for_it(monkeypatch):
-    monkeypatch.setattr(trials, "has_module", lambda name: name == "ip_vs")
+    monkeypatch.setattr(remedies, "has_module", lambda name: name == "ip_vs")
     reports = [
         KernelReport("root", "not allowed here", "sudo srcip-nb"),
         KernelReport(
@@ -108,21 +108,33 @@ def test_each_kernel_with_its_modes_and_what_another_does_for_it(monkeypatch):
     assert alone[2] == Finding("without", "userns: mode ipvs", "no such protocol", "sudo modprobe ip_vs")
 
 
+PACKAGED, BUILT, NAMED = "/usr/bin/linux.uml", "/home/me/.cache/srcip-nb/kernel/linux.uml", "/opt/linux"
+
+
 @pytest.mark.parametrize(
-    ("kernel", "said", "module", "uml", "remedy"),
+    ("kernel", "mode", "said", "module", "uml", "remedy"),
     [
-        ("root", "sh: 1: ipvsadm: not found", True, "", "sudo apt-get install -y ipvsadm"),
-        ("uml", "bash: line 1: ipset: command not found", False, "/usr/bin/linux.uml", "sudo apt-get install -y ipset"),
-        ("root", "Protocol not available", True, "", "sudo modprobe ip_vs"),
-        ("userns", "Protocol not available", False, None, "sudo apt-get install -y user-mode-linux"),
-        ("userns", "Protocol not available", False, "/usr/bin/linux.uml", ""),
-        ("uml", "Protocol not available", True, "/usr/bin/linux.uml", ""),
+        ("root", "ipvs", "sh: 1: ipvsadm: not found", True, "", "sudo apt-get install -y ipvsadm"),
+        ("uml", "ipvs", "bash: line 1: ipset: command not found", False, PACKAGED, "sudo apt-get install -y ipset"),
+        ("root", "ipvs", "Protocol not available", True, "", "sudo modprobe ip_vs"),
+        ("userns", "ipvs", "Protocol not available", False, None, "sudo apt-get install -y user-mode-linux"),
+        ("userns", "ipvs", "Protocol not available", False, PACKAGED, ""),
+        ("uml", "ipvs", "Protocol not available", True, PACKAGED, ""),
+        ("uml", "nftables", "sh: 1: nft: not found", True, PACKAGED, "sudo apt-get install -y nftables"),
+        ("uml", "nftables", "Operation not supported", True, PACKAGED, "make kernel"),
+        ("uml", "nftables", "Operation not supported", True, BUILT, ""),
+        ("uml", "nftables", "Operation not supported", True, NAMED, ""),
+        ("root", "nftables", "Operation not supported", True, None, "sudo modprobe nf_tables"),
+        ("root", "nftables", "Operation not supported", False, None, "make kernel"),
+        ("root", "nftables", "Operation not supported", False, BUILT, ""),
     ],
 )
-def test_what_mends_a_mode(monkeypatch, kernel, said, module, uml, remedy):
-    monkeypatch.setattr(trials, "has_module", lambda name: module)
-    monkeypatch.setattr(trials, "find_program", lambda: uml)
-    assert trials.mode_remedy(kernel, "ipvs", said) == remedy
+def test_what_mends_a_mode(monkeypatch, kernel, mode, said, module, uml, remedy):
+    monkeypatch.setattr(remedies, "has_module", lambda name: module)
+    monkeypatch.setattr(remedies, "find_program", lambda: uml)
+    monkeypatch.setattr(remedies, "built_program", lambda: BUILT)
+    monkeypatch.setenv("SRCIP_UML", NAMED)
+    assert remedies.mode_remedy(kernel, mode, said) == remedy
 
 
 @pytest.mark.lab

@@ -32,8 +32,9 @@ table ip {TABLE} {{
 }}
 """
 NO_MARKING = (
-    "Trace in a lab on kernel root or userns. Of mode ipvs a trace would show the rules around IPVS, not its choice, "
-    "which is no rule; `ipvsadm -Ln` and `ipvsadm -Lnc` on a node show servers and connections."
+    "Trace in a lab on kernel root or userns, or on the User Mode Linux that `make kernel` builds. Of mode ipvs a "
+    "trace would show the rules around IPVS, not its choice, which is no rule; `ipvsadm -Ln` and `ipvsadm -Lnc` on a "
+    "node show servers and connections."
 )
 UNMARKING = f"add table ip {TABLE}\ndelete table ip {TABLE}\n"
 READ_IPTABLES = ["iptables-legacy-save"]

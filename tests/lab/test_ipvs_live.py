@@ -168,7 +168,8 @@ def test_changing_over_loses_no_request(ipvs):
 
 
 def test_a_trace_says_why_it_cannot_be(ipvs):
-    if ipvs.client.info()["runs_on"] != "uml":
+    can_mark = ipvs.client.exec("client", ["nft", "add table ip trial; delete table ip trial"]).code == 0
+    if can_mark:
         pytest.skip("this kernel can mark packets")
     with pytest.raises(LabError, match=r"cannot mark packets for a trace.*its choice, which is no rule"):
         ipvs.trace("client", "192.168.1.56:80")

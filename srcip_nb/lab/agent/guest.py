@@ -24,7 +24,7 @@ NEEDED = """\
 overlay veth bridge br_netfilter vxlan ipip dummy tun iptable_nat iptable_filter iptable_mangle iptable_raw
 ipt_REJECT nf_log_syslog nfnetlink_log nfnetlink_acct xt_MASQUERADE xt_nat xt_tcpudp xt_multiport xt_comment
 xt_mark xt_statistic xt_addrtype xt_conntrack xt_recent xt_physdev xt_set xt_ipvs xt_nfacct xt_TRACE xt_NFLOG
-xt_LOG nf_conntrack_netlink ip_vs_rr ip_vs_wrr ip_vs_lc ip_vs_sh ip_set_hash_ip ip_set_hash_net
+xt_LOG xt_sctp nf_conntrack_netlink ip_vs_rr ip_vs_wrr ip_vs_lc ip_vs_sh ip_set_hash_ip ip_set_hash_net
 ip_set_hash_ipport ip_set_hash_ipportip ip_set_hash_ipportnet ip_set_bitmap_port
 """
 

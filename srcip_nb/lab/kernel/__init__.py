@@ -16,11 +16,13 @@ import os
 from srcip_nb.errors import LabError, UsageError
 from srcip_nb.lab.kernel.channel import Agent, AgentError, Stream
 from srcip_nb.lab.kernel.native import can_run_native, start_native
+from srcip_nb.lab.kernel.remedies import mode_remedy
 from srcip_nb.lab.kernel.uml import can_run_uml, start_uml
 
 __all__ = ["KERNELS", "Agent", "AgentError", "Stream", "can_run", "candidates", "start_agent", "why_none_works"]
 
 KERNELS = ("root", "userns", "uml")
+_OTHERWISE = "Leave --kernel out to have another one looked for, or choose another --proxy-mode."
 
 
 def candidates(kernel: str = "auto") -> tuple[str, ...]:
@@ -68,7 +70,7 @@ async def start_agent(kernel: str = "auto", proxy_mode: str = "iptables") -> Age
     failures: dict[str, LabError] = {}
     for candidate in candidates(kernel):
         try:
-            agent = await (start_uml() if candidate == "uml" else start_native(candidate))
+            agent = await (start_uml(proxy_mode) if candidate == "uml" else start_native(candidate))
             agent.kernel = candidate
             await _check_mode(agent, proxy_mode)
         except LabError as error:
@@ -90,7 +92,8 @@ async def _check_mode(agent: Agent, proxy_mode: str) -> None:
     if why_not:
         release = agent.ready["kernel"]
         await agent.close()
+        remedy = mode_remedy(agent.kernel, proxy_mode, why_not)
         raise LabError(
             f"kernel {agent.kernel} ({release}) cannot do proxy mode {proxy_mode}: {why_not}",
-            "Leave --kernel out to have another one looked for, or choose another --proxy-mode.",
+            f"type: {remedy}" if remedy else _OTHERWISE,
         )

@@ -10,25 +10,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from srcip_nb.errors import LabError
 from srcip_nb.lab.kernel import can_run, start_agent
 from srcip_nb.lab.kernel.channel import Agent, AgentError
-from srcip_nb.lab.kernel.uml import INSTALL, find_program
 from srcip_nb.lab.topology import CNIS, pod_text, topology, topology_text
 
 TRIAL_WITHIN = 30.0
 """Seconds that looking at one kernel may take after its agent is ready."""
-
-MODULES = {"iptables": "iptable_nat", "nftables": "nf_tables", "ipvs": "ip_vs"}
-"""The kernel module without which a proxy mode cannot be."""
-
-PACKAGES = {"ipvsadm": "ipvsadm", "ipset": "ipset", "nft": "nftables", "iptables-legacy": "iptables"}
-_NOT_FOUND = re.compile(r"\b([-\w]+): (?:command )?not found")
 
 
 @dataclass(frozen=True)
@@ -95,30 +86,3 @@ async def _try_cni(agent: Agent, cni: str) -> str:
     except AgentError as error:
         return error.cause
     return ""
-
-
-def mode_remedy(kernel: str, mode: str, why_not: str) -> str:
-    """What to type so that a kernel can do a proxy mode; "" where nothing on this machine would help.
-
-    Args:
-        kernel: one of ``kernel.KERNELS``.
-        mode: the proxy mode.
-        why_not: what its trial said.
-    """
-    found = _NOT_FOUND.search(why_not)
-    if found and found[1] in PACKAGES:
-        return f"sudo apt-get install -y {PACKAGES[found[1]]}"
-    if kernel == "uml":
-        return ""
-    if has_module(MODULES[mode]):
-        return f"sudo modprobe {MODULES[mode]}"
-    return "" if find_program() else INSTALL
-
-
-def has_module(name: str) -> bool:
-    """Whether this machine has a module for its running kernel, loaded or not."""
-    try:
-        with open(f"/lib/modules/{os.uname().release}/modules.dep") as file:
-            return any(line.partition(":")[0].rpartition("/")[2].startswith(f"{name}.ko") for line in file)
-    except OSError:
-        return False

@@ -3,7 +3,8 @@
     linux.uml mem=128M rootfstype=hostfs ro ssl0=fd:7 init=python3 lab.seed=... -- -I -S AGENT guest
 
 The agent is that kernel's first process. It sees the machine's files, read-only, and speaks over a serial line that is
-one end of a socket pair. Debian's package user-mode-linux brings the kernel: 6.1, with ip_vs, without NAT in nftables.
+one end of a socket pair. Debian's package user-mode-linux brings the kernel: 6.1, with ip_vs, without NAT in nftables;
+`make kernel` builds one that has both.
 
 The process is kept on one CPU: a User Mode Linux hands the CPU from its kernel to its programs all the time, and a lab
 is two to four times as fast where that does not wake another one.
@@ -31,12 +32,21 @@ PROGRAM = "linux.uml"
 MEGABYTES = 128
 START_TIMEOUT = 60.0
 INSTALL = "sudo apt-get install -y user-mode-linux"
+BUILD = "make kernel"
 
 
 def find_program() -> str | None:
-    """The kernel: what ``SRCIP_UML`` names, else Debian's; None if there is none."""
-    named = os.environ.get("SRCIP_UML")
-    return named if named and os.access(named, os.X_OK) else shutil.which(PROGRAM, path=PATH)
+    """The kernel: what ``SRCIP_UML`` names, else what `make kernel` built, else Debian's; None if there is none."""
+    for program in (os.environ.get("SRCIP_UML"), built_program()):
+        if program and os.access(program, os.X_OK):
+            return program
+    return shutil.which(PROGRAM, path=PATH)
+
+
+def built_program() -> str:
+    """Where `make kernel` puts what it builds, in the user's cache (XDG Base Directory Specification 0.8)."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return os.path.join(cache if os.path.isabs(cache) else os.path.expanduser("~/.cache"), "srcip-nb/kernel", PROGRAM)
 
 
 def command_line(program: str, wire: int, folder: str, seed: str) -> list[str]:
@@ -71,15 +81,18 @@ def can_run_uml() -> str:
     return ""
 
 
-async def start_uml() -> Agent:
+async def start_uml(proxy_mode: str = "iptables") -> Agent:
     """Start an agent in a User Mode Linux and wait until it is ready.
+
+    Args:
+        proxy_mode: what it is wanted for; where there is none, it decides which one to get.
 
     Raises:
         LabError: it cannot be started here, or a program is missing.
     """
     program, missing = find_program(), missing_programs()
     if program is None:
-        raise LabError("there is no User Mode Linux here", INSTALL)
+        raise LabError("there is no User Mode Linux here", BUILD if proxy_mode == "nftables" else INSTALL)
     if missing:
         raise LabError(f"the lab needs programs that are missing here: {', '.join(missing)}", install_command(missing))
     ours, theirs = socket.socketpair()
