@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from srcip_nb.errors import ClusterError
 from srcip_nb.exec_api import BrokeOffError, exec_lines
 from srcip_nb.pod_client import BREAKS
+from srcip_nb.tape import told
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -42,12 +43,19 @@ def why_not(cluster: Cluster, pod: dict[str, Any]) -> str:
     if cluster.lab is not None:
         return ""
     name = pod["metadata"]["name"]
-    try:
-        configuration = _printed(cluster, f"{cluster.namespace}/{name}")
-    except ClusterError as error:
-        return _no_module(error.cause) or crashed_by(cluster, pod)  # it may have been Ready for a moment
+    said = told(cluster.rest.tape, f"nginx-T {name}", lambda: _asked(cluster, name))
+    if said["error"]:
+        return _no_module(said["error"]) or crashed_by(cluster, pod)  # it may have been Ready for a moment
+    configuration = said["printed"]
     is_in_force = re.search(IN_FORCE[pod["metadata"]["labels"]["app"]], configuration, re.MULTILINE)
     return "" if is_in_force else t("proxied.no_templates", pod=name)
+
+
+def _asked(cluster: Cluster, pod: str) -> dict[str, str]:
+    try:
+        return {"printed": _printed(cluster, f"{cluster.namespace}/{pod}"), "error": ""}
+    except ClusterError as error:
+        return {"printed": "", "error": error.cause}
 
 
 def _printed(cluster: Cluster, pod: str) -> str:

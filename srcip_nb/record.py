@@ -1,6 +1,6 @@
 """Recordings made from real runs: papermill executes the notebooks, their ``connect()`` writes down what passes.
 
-    record("DIR")   ->   DIR/01.jsonl.gz, DIR/02.jsonl.gz, DIR/03.jsonl.gz
+    record("DIR")   ->   DIR/00.jsonl.xz, DIR/01.jsonl.xz … DIR/09.jsonl.xz
 
 Kept is what passed, without what is of the machine: its name, its folders, addresses of its own, tokens, certificates,
 numbers that identify it. A recording is opened with ``connect(replay="DIR")``.
@@ -26,7 +26,6 @@ from srcip_nb.recordings import FILE, SUFFIX
 from srcip_nb.run import PASSED, Verdict, course, run, set_environment
 from srcip_nb.tape import FORMAT, scrub, write
 
-BY_DEFAULT = ("01", "02", "03")  # the post's own experiment
 LARGEST = 500_000  # bytes of one file
 
 
@@ -52,7 +51,7 @@ def record(
 
     Args:
         folder: where the recordings go; its name is what they are called by.
-        notebooks: which ones; none: 01 to 03.
+        notebooks: which ones; none: the whole course.
         context: a kubeconfig context; None: a lab is started and stopped.
         lab: settings for the lab, such as ``{"cni": "flannel"}``.
         parameters: as ``run.run`` takes them.
@@ -65,7 +64,7 @@ def record(
         UsageError: no such notebook, or the folder cannot be made.
         LabError, ClusterError: as ``run.run``.
     """
-    paths = [Path(path) for path in notebooks] or [path for path in course("en") if path.stem[:2] in BY_DEFAULT]
+    paths = [Path(path) for path in notebooks] or course("en")
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

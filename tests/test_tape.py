@@ -1,7 +1,7 @@
 """A tape answers what was asked then, in that order, and nothing else; nothing secret or of the machine is on it."""
 
-import gzip
 import json
+import lzma
 
 import pytest
 
@@ -99,11 +99,11 @@ def test_a_file_is_the_same_for_the_same_lines(tmp_path):
     assert read(tmp_path / "one").exchange("GET /x", nobody) == {"a": "送信元"}
 
 
-@pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"no JSON"), gzip.compress(b'{"format": 99}')])
+@pytest.mark.parametrize("data", [b"", b"no xz", lzma.compress(b"no JSON"), lzma.compress(b'{"format": 99}')])
 def test_a_file_that_is_none_is_told_apart(tmp_path, data):
-    (tmp_path / "01.jsonl.gz").write_bytes(data)
+    (tmp_path / "01.jsonl.xz").write_bytes(data)
     with pytest.raises(UsageError, match="srcip-nb record"):
-        read(tmp_path / "01.jsonl.gz")
+        read(tmp_path / "01.jsonl.xz")
 
 
 def test_the_format_is_looked_at(tmp_path):
