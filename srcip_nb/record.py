@@ -26,6 +26,7 @@ from srcip_nb.recordings import FILE, SUFFIX
 from srcip_nb.run import PASSED, Verdict, course, run, set_environment
 from srcip_nb.tape import FORMAT, scrub, write
 
+EVERYWHERE = ("/tmp", "/var/tmp")  # what these are called says nothing of a machine
 LARGEST = 500_000  # bytes of one file
 
 
@@ -109,7 +110,7 @@ def header_of(begun: dict[str, Any], events: Sequence[str], kind: str) -> dict[s
     """The first line of a recording.
 
     Args:
-        begun: what the tape's first line says: namespace, image and the run's id.
+        begun: what the tape's first line says: namespace, image, whether it was adopted, and the run's id.
         events: the exchanges, a line each.
         kind: "lab" or "context".
     """
@@ -119,6 +120,7 @@ def header_of(begun: dict[str, Any], events: Sequence[str], kind: str) -> dict[s
         "recorded": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "namespace": begun["namespace"],
         "image": begun["image"],
+        "adopt": begun["adopt"],
         "run": begun["run"],
         "exchanges": len(events),
     }
@@ -126,8 +128,9 @@ def header_of(begun: dict[str, Any], events: Sequence[str], kind: str) -> dict[s
 
 def private_words() -> list[str]:
     """Words of this machine that a recording has no business with."""
-    return [socket.gethostname(), str(Path.home()), str(Path.cwd()), tempfile.gettempdir(), _user(),
-            os.environ.get("SRCIP_STATE_DIR", "")]  # fmt: skip
+    folders = [str(Path.home()), str(Path.cwd()), os.environ.get("SRCIP_STATE_DIR", "")]
+    folders += [folder for folder in [tempfile.gettempdir()] if folder not in EVERYWHERE]
+    return [socket.gethostname(), _user(), *folders]
 
 
 def _user() -> str:

@@ -27,7 +27,8 @@ SUFFIX = ".jsonl.xz"
 FILE = "SRCIP_RECORD"  # names the file to which a notebook's connect() records
 
 LIVE = "live"
-"""A table's ``attrs`` have it where the table is of this machine and of now, whatever recording is open."""
+"""A table's ``attrs`` have it where nothing in it is from a cluster: what this machine is, what was answered or counted
+now. It is not marked, whatever recording is open."""
 
 _shown: dict[str, str] = {}  # the recording from which this process shows things now: none, or one
 
@@ -93,8 +94,7 @@ def recording_tape(settings: dict[str, Any]) -> RecordingTape | None:
     path = os.environ.get(FILE)
     if not path:
         return None
-    begun = {"namespace": settings["namespace"], "image": settings["image"], "run": os.environ.get("SRCIP_RUN", "")}
-    return RecordingTape(Path(path), begun)
+    return RecordingTape(Path(path), {**settings, "run": os.environ.get("SRCIP_RUN", "")})
 
 
 def replay_rest(tape: ReplayTape) -> Rest:

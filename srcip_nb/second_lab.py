@@ -55,7 +55,7 @@ def lab_beside(beside: Cluster, **settings: Any) -> Iterator[LessonCluster]:
         said = told(tape, f"lab {name}", start)
         if said:
             raise refused[0] if refused else LabError(said["cause"], said["remedy"])
-        shared = {"image": beside.image, "adopt": beside.adopt, "run_id": beside.run_id}
+        shared: dict[str, Any] = {"image": beside.image, "adopt": beside.adopt, "run_id": beside.run_id}
         own = tape.beside(name) if tape else None
         if isinstance(own, ReplayTape):
             yield LessonCluster(replay_rest(own), beside.namespace, TapedLab(own), **shared)

@@ -11,8 +11,8 @@ that runs again: the tape goes back to there. Whatever else is asked is refused:
 A lab that a notebook starts beside its own has stretches of its own (``beside``). What is drawn by lot, or is a race
 of several threads, is an exchange like any other: what came of it is written down (``told``).
 
-The file is JSON lines, packed by xz: a header, then ``{"ask", "answer"}``, with ``"beside"`` where another lab was asked.
-Before it is written, ``scrub`` takes out what is of the machine or secret.
+The file is JSON lines, packed by xz: a header, then ``{"ask", "answer"}``, with ``"beside"`` where another lab was
+asked. Before it is written, ``scrub`` takes out what is of the machine or secret.
 """
 
 from __future__ import annotations

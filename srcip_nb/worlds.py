@@ -338,7 +338,11 @@ def _recorded_cluster(replay: str, settings: dict[str, Any]) -> LessonCluster:
     tape = open_recording(replay, current_notebook())
     header = tape.header
     lab = TapedLab(tape) if header["kind"] == "lab" else None
-    settings |= {"namespace": header["namespace"], "image": header.get("image", "")}
+    settings |= {
+        "namespace": header["namespace"],
+        "image": header.get("image", ""),
+        "adopt": header.get("adopt", False),
+    }
     return LessonCluster(replay_rest(tape), lab=lab, run_id=header["run"], **settings)
 
 
