@@ -2,8 +2,8 @@
 
     record("DIR")   ->   DIR/00.jsonl.xz, DIR/01.jsonl.xz … DIR/09.jsonl.xz
 
-Kept is what passed, without what is of the machine: its name, its folders, addresses of its own, tokens, certificates,
-numbers that identify it. A recording is opened with ``connect(replay="DIR")``.
+Kept is what passed, without what is of the machine: its name, its folders, tokens, certificates, numbers that identify
+it. The address that requests came from is kept: the lesson is about it. ``connect(replay="DIR")`` opens a recording.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from srcip_nb.no_kernel import check_platform, no_lab, reason
 from srcip_nb.recordings import mark, open_recording, recording_tape, replay_rest, show_as_recorded
 from srcip_nb.rest import Rest, World, configuration_of, load_kubernetes
 from srcip_nb.tape import ReplayTape, Tape
+from srcip_nb.text import t
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,6 +244,8 @@ def connect(
     show_as_recorded(cluster.rest.tape.header if isinstance(cluster.rest.tape, ReplayTape) else None)
     if not quiet:
         print(first_line(cluster))
+        if isinstance(cluster.rest.tape, ReplayTape):
+            print(t("recorded.only"))
     return cluster
 
 
