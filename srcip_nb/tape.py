@@ -8,11 +8,12 @@ two changes the world stood still or went its own way, and what was asked there 
 last answer again where a cell runs twice. A change is taken where the tape stands next, or earlier on it, for a cell
 that runs again: the tape goes back to there. Whatever else is asked is refused: nothing is ever made up.
 
-A lab that a notebook starts beside its own has stretches of its own (``beside``). What is drawn by lot, or is a race
-of several threads, is an exchange like any other: what came of it is written down (``told``).
+What stands beside a notebook's own line has stretches of its own (``beside``): another lab that it starts, a panel's
+button that a reader may press or not. What is drawn by lot, or is a race of several threads, is an exchange like any
+other: what came of it is written down (``told``).
 
-The file is JSON lines, packed by xz: a header, then ``{"ask", "answer"}``, with ``"beside"`` where another lab was
-asked. Before it is written, ``scrub`` takes out what is of the machine or secret.
+The file is JSON lines, packed by xz: a header, then ``{"ask", "answer"}``, with ``"beside"`` where that was asked.
+Before it is written, ``scrub`` takes out what is of the machine or secret.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Tape(Protocol):
         """The answer to a question; ``live`` asks for it, where somebody is there to answer."""
 
     def beside(self, name: str) -> Tape:
-        """The tape of a lab that is there beside the notebook's own cluster."""
+        """The tape of what stands beside the notebook's own line: another lab, or a panel."""
 
 
 def told(tape: Tape | None, ask: str, live: Callable[[], _T]) -> _T:
@@ -106,13 +107,13 @@ class RecordingTape:
     Args:
         path: of the file; lines are added.
         header: about the run; it is the first line of a new file.
-        lab: the name of a lab beside the notebook's own cluster; "" for that cluster.
+        part: the name of what stands beside the notebook's own line; "" for that.
     """
 
-    def __init__(self, path: Path, header: dict[str, Any], lab: str = "") -> None:
+    def __init__(self, path: Path, header: dict[str, Any], part: str = "") -> None:
         self._path = path
         self._header = header
-        self._of = {"beside": lab} if lab else {}
+        self._of = {"beside": part} if part else {}
         self._lock = threading.Lock()
         if not path.exists():
             self._write(header)
@@ -124,7 +125,7 @@ class RecordingTape:
         return answer
 
     def beside(self, name: str) -> RecordingTape:
-        """The same file, for a lab beside the notebook's own cluster."""
+        """The same file, for what stands beside."""
         return RecordingTape(self._path, self._header, name)
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -138,16 +139,16 @@ class ReplayTape:
     Args:
         header: of the recording.
         events: the exchanges in order.
-        lab: the name of a lab beside the notebook's own cluster; "" for that cluster.
+        part: the name of what stands beside the notebook's own line; "" for that.
     """
 
-    def __init__(self, header: dict[str, Any], events: Sequence[dict[str, Any]], lab: str = "") -> None:
+    def __init__(self, header: dict[str, Any], events: Sequence[dict[str, Any]], part: str = "") -> None:
         self.header = header
         self._events = events
         self._lock = threading.Lock()
         self._stretches: list[tuple[dict[str, Any] | None, dict[str, list[Any]]]] = [(None, {})]
         for event in events:
-            if event.get("beside", "") != lab:
+            if event.get("beside", "") != part:
                 continue
             if is_change(event["ask"]):
                 self._stretches.append((event, {}))
@@ -166,7 +167,7 @@ class ReplayTape:
             return self._change(ask) if is_change(ask) else self._look_up(ask)
 
     def beside(self, name: str) -> ReplayTape:
-        """What was asked of a lab beside the notebook's own cluster, from its beginning."""
+        """What was asked there, from its beginning."""
         return ReplayTape(self.header, self._events, name)
 
     def _change(self, ask: str) -> Any:

@@ -166,6 +166,11 @@ def test_the_panel_says_so_and_refuses_what_is_not_there():
     begin("03")
     panel = controls(connect(replay="lab-calico", quiet=True))
     assert "recording" in panel.message.value
+    for policy in ("Local", "Cluster", "Local"):  # as often as one likes, wherever the notebook stands
+        panel.policy.value = policy
+        panel.button.click()
+        assert panel.last_error is None and policy in panel.message.value, anew("lab-calico", "03")
+    panel.requests.value = 7
     panel.button.click()
     assert isinstance(panel.last_error, NotRecordedError)
 
