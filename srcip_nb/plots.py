@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLIENT_COLOUR, NO_ANSWER_COLOUR, OTHER_COLOUR = "#1A1A1A", "#FFFFFF", "#BBBBBB"
+LONG_NAME = 16  # of one of two figures side by side, in characters
 NARROW = 0.1  # of the width: a pod's name would run into its neighbour's; the table has it
 
 
@@ -158,6 +159,8 @@ def source_addresses(before: pd.DataFrame, after: pd.DataFrame, *, names: tuple[
                 axes, [_source_label(key) for key in keys], frame, t("sources.label", policy=title, count=len(frame))
             )
             axes.set_xlim(0, max(len(before), len(after), 1) * 1.15)
+            if max(map(len, titles)) > LONG_NAME:  # or the two would read as one line
+                axes.title.set_fontsize("small")
         both[0].set_ylabel(t("axis.source"))
         both[1].tick_params(labelleft=False)
         figure.suptitle(t("sources.title"), x=0.01, ha="left")

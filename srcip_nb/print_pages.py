@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CODE_STYLE = "friendly"
 SHORT = 14  # a table of at most so many rows stays on one page
+SHORT_TEXT = 20  # output and listings of at most so many lines stay on one page
+ONE_WORD = 7  # a table's cell of at most so many characters stays on one line: Japanese breaks anywhere
 WIDE = 7  # a table of at least so many columns is set smaller
 LONG_NAME = re.compile(r"[^\s<>&;]{25,}")  # of so many characters in one piece, in a table
 NEEDED = "Install what renders it: make handout does so; by hand: pip install 'srcip_nb[handout]'"
@@ -64,7 +66,9 @@ def printed(chapter: Chapter, within: Collection[str], lang: str, *, unfold: boo
     soup = parsed(chapter.body)
     for link in soup.select("a.headerlink"):
         link.decompose()
+    _anchors_into_headings(soup)
     tidy_tables(soup)
+    _keep_whole(soup)
     if unfold:
         _unfold(soup, lang)
     for tag in soup.select("[id]"):
@@ -101,6 +105,24 @@ def tidy_tables(soup: BeautifulSoup) -> None:
         table["class"] = " ".join([*filter(None, map(str, table.get_attribute_list("class"))), *marks])
         for text in table.find_all(string=LONG_NAME):
             text.replace_with(parsed(LONG_NAME.sub(_breakable, html.escape(str(text)))))
+
+
+def _anchors_into_headings(soup: BeautifulSoup) -> None:
+    """Put an anchor that stands before a heading into it: by itself it is a line that a page could end with."""
+    for anchor in soup.select("section > span[id]"):
+        heading = anchor.find_next_sibling()
+        if heading is not None and heading.name in ("h1", "h2", "h3") and not anchor.get_text(strip=True):
+            heading.insert(0, anchor.extract())
+
+
+def _keep_whole(soup: BeautifulSoup) -> None:
+    """Mark what is shown in few lines, so that it stays on one page, and cells of a table that are one word."""
+    for shown in soup.select(".cell_output pre, section > div[class*=highlight-] pre"):
+        if len(shown.get_text().strip().splitlines()) <= SHORT_TEXT:
+            shown["class"] = "short"
+    for cell in soup.select("th, td"):
+        if 0 < len(cell.get_text(strip=True)) <= ONE_WORD:
+            cell["class"] = " ".join([*filter(None, map(str, cell.get_attribute_list("class"))), "word"])
 
 
 def _words(row: Tag) -> list[str]:
@@ -225,12 +247,12 @@ def laid_out(text: str) -> Any:
     Raises:
         BookError: WeasyPrint, or a library of the system that it needs, is not there.
     """
+    for name in ("weasyprint", "weasyprint.progress"):  # each step, from its import on, and what is meant for a screen
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         from weasyprint import HTML
     except (ImportError, OSError) as error:
         raise BookError(f"pages cannot be laid out: {error}", NEEDED) from error
-    for name in ("weasyprint", "weasyprint.progress"):  # each step, and what is meant for a screen
-        logging.getLogger(name).setLevel(logging.ERROR)
     return HTML(string=text, base_url=None).render(pdf_variant="pdf/ua-1", pdf_tags=True)
 
 
@@ -264,4 +286,8 @@ def only(chapter: Chapter, anchors: Collection[str]) -> Chapter:
     for section in sections:
         if not {str(tag["id"]) for tag in [section, *section.select("[id]")] if tag.has_attr("id")} & set(anchors):
             section.decompose()
+    here = {str(tag["id"]) for tag in soup.select("[id]")}
+    for link in soup.select('a[href^="#"]'):
+        if unquote(str(link["href"]))[1:] not in here:  # a word that is left out
+            link.unwrap()
     return Chapter(chapter.name, chapter.title, str(soup))

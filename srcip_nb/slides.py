@@ -1,8 +1,8 @@
 """Slides for the seminar, made by rule from the same rendered notebooks as the book.
 
     title        a notebook's heading, first paragraph and objectives
-    a step       a cell that shows something: the text before it, its code, its output, under its section's heading; a
-                 second figure has a slide of its own
+    a step       a cell that shows something: the text before it, its code, its output, under its section's heading
+    a figure     the text before it and the figure, large, without the code that drew it; a second one has its own slide
     an exercise  its question and the dots to fill in; neither hint nor solution
     a table      text of a section that leads to no cell
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bs4 import Tag
 
 SMALLEST = 2  # of the sizes 0 to 2 in slides.css; text of 20 px, tables of 16 px, on a page of 720
+FULL = 70  # a table is set smaller if the longest words of its columns have together more characters
 FEWEST = 3  # rows on a slide of a table that goes on on the next one
 
 
@@ -61,6 +62,7 @@ def slides(chapter: Chapter) -> list[Slide]:
     for link in soup.select("a"):
         link.unwrap()
     tidy_tables(soup)
+    _mark_full(soup)
     deck: list[Slide] = []
     heading, section = chapter.title, ""
     said: list[Tag] = []
@@ -82,6 +84,18 @@ def slides(chapter: Chapter) -> list[Slide]:
         else:
             said.append(block)
     return deck + _of_text(heading, said, chapter.title)
+
+
+def _mark_full(soup: Tag) -> None:
+    """Set a table smaller whose words would not stand side by side, since a page shrinks for its height alone."""
+    for table in soup.select("table"):
+        rows = [[cell.get_text(" ", strip=True) for cell in row.select("th, td")] for row in table.select("tr")]
+        longest = [
+            max(len(word) for text in column for word in [*text.split(), ""])
+            for column in zip_longest(*rows, fillvalue="")
+        ]
+        if sum(longest) > FULL:
+            table["class"] = " ".join([*filter(None, map(str, table.get_attribute_list("class"))), "wide"])
 
 
 def _is_inside_another(block: Tag) -> bool:
@@ -115,7 +129,8 @@ def _of_cell(heading: str, said: Sequence[Tag], cell: Tag) -> list[Slide]:
     figures = [] if is_exercise or output is None else output.select("figure")[1:]
     more = [Slide(heading, output=str(figure.extract())) for figure in figures]
     shown = "" if is_exercise or output is None else str(output)
-    return [Slide(heading, "".join(map(str, said)), str(code or ""), shown), *more]
+    is_drawn = output is not None and output.find("figure") is not None and output.find("table") is None
+    return [Slide(heading, "".join(map(str, said)), "" if is_drawn else str(code or ""), shown), *more]
 
 
 Sized = tuple[Slide, int]

@@ -37,6 +37,7 @@ def test_a_notebook_becomes_these_slides():
     title, pods, first, second, exercise, short = DECK
     assert title.text == "<p>What it is.</p><ul><li>You can look.</li></ul>"
     assert pods.text == "<p>See this.</p>" and "cluster.pods()" in pods.code and "<td>a</td>" in pods.output
+    assert first.text == "<p>Two figures.</p>" and not first.code
     assert "twice" in first.output and "<figure>1</figure>" in first.output and second.output == "<figure>2</figure>"
     assert "answer = ..." in exercise.code and not exercise.output
     assert short == Slide("In short", "<ul><li>So it is.</li></ul>")
@@ -47,6 +48,14 @@ def test_no_solution_no_set_up_and_nothing_after_the_last_cell():
     body = text[text.index("<body") :]
     assert not any(words in body for words in ("42", "Solution", "begin(", "context", "done(", "SNAT", "x = 1"))
     assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_a_table_whose_words_fill_the_page_is_set_smaller():
+    def table(word: str) -> str:
+        return f"<table><tr>{f'<td>{word} a</td>' * 6}</tr></table>"
+
+    body = f"<h1>T</h1><p>a</p>{cell('x', table('192.168.1.122'))}{cell('y', table('10.0.5.6'))}"
+    assert ["wide" in slide.output for slide in slides(Chapter("t", "T", body))[-2:]] == [True, False]
 
 
 def test_type_shrinks_until_a_slide_fits():
