@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from srcip_nb.node_addresses import Entry, cilium_entries, node_entries, range_entries
 from srcip_nb.rest import ApiAnswerError
 from srcip_nb.rollout import service_address
+from srcip_nb.tape import told
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -201,8 +202,13 @@ def _hosts(cluster: Cluster, nodes: list[dict[str, Any]]) -> list[dict[str, Any]
         return [host for host in cluster.lab.hosts() if host["name"] not in node_names]
     towards = [a["address"] for n in nodes for a in n["status"].get("addresses") or [] if a["type"] == "InternalIP"]
     vips = [service_address(service) for service in cluster.list("services")]
-    found = dict.fromkeys(own_address(address) for address in [*vips, *towards[:1]] if canonical(address))
+    found = dict.fromkeys(address_towards(cluster, one) for one in [*vips, *towards[:1]] if canonical(one))
     return [{"name": THIS_MACHINE, "address": address} for address in found if address]
+
+
+def address_towards(cluster: Cluster, towards: str) -> str:
+    """The address that requests from this machine have; in a recording, those from the machine of then."""
+    return told(cluster.rest.tape, f"own address towards {towards}", lambda: own_address(towards))
 
 
 def own_address(towards: str) -> str:

@@ -24,6 +24,7 @@ import pandas as pd
 from srcip_nb.errors import LabError, NotFinishedError
 from srcip_nb.explain import COLUMNS, CONNTRACK, explain
 from srcip_nb.notebook import NOT_HERE, Sentence
+from srcip_nb.recordings import LIVE
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -247,7 +248,9 @@ def rules_to_try(counts: Sequence[int] = (1, 10, 100)) -> pd.DataFrame:
             )
         )
     columns = ["iptables: KUBE-SERVICES", "nftables: services", "nftables: map service-ips"]
-    return pd.DataFrame(rows, columns=columns, index=pd.Index(list(counts), name="Services"))
+    table = pd.DataFrame(rows, columns=columns, index=pd.Index(list(counts), name="Services"))
+    table.attrs[LIVE] = True
+    return table
 
 
 def _nat(iptables: str) -> list[str]:

@@ -56,23 +56,26 @@ class Client:
             ``id, sent_at`` (ns since the epoch), ``client_ip, status`` (or None), ``error`` ("" if answered),
             ``latency_ms, body``.
         """
-        if self.pod:
-            from srcip_nb.pod_client import send_from_pod
-
-            return send_from_pod(self.cluster, self.pod, requests, concurrency=concurrency, timeout=timeout, rate=rate)
-        if self.cluster.lab is not None:
+        if self.cluster.lab is not None and not self.pod:
             return self.cluster.lab.visit(self.name, requests, concurrency=concurrency, timeout=timeout, rate=rate)
 
-        def from_here() -> Iterator[dict[str, Any]]:
+        def live() -> Iterator[dict[str, Any]]:
+            if self.pod:
+                from srcip_nb.pod_client import send_from_pod
+
+                return send_from_pod(
+                    self.cluster, self.pod, requests, concurrency=concurrency, timeout=timeout, rate=rate
+                )
             from srcip_nb.lab.agent.load import visit
 
             return chain.from_iterable(visit(requests, concurrency=concurrency, timeout=timeout, rate=rate))
 
-        if self.cluster.rest.tape is None:
-            return from_here()
+        tape = self.cluster.rest.tape
+        if tape is None:
+            return live()
         from srcip_nb.taped import taped_visit
 
-        return taped_visit(self.cluster.rest.tape, self.name, requests, timeout, rate, from_here)
+        return taped_visit(tape, self.name, requests, timeout, rate, live)
 
 
 def list_clients(cluster: Cluster) -> list[Client]:

@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from srcip_nb.addresses import THIS_MACHINE, addresses, canonical, own_address
+from srcip_nb.addresses import THIS_MACHINE, address_towards, addresses, canonical
 from srcip_nb.cluster import SERVICE
 from srcip_nb.dataplane import NONE, DataPlane, Fact
 from srcip_nb.dataplane_balancer import announcing
@@ -162,7 +162,7 @@ def way_to_vip(cluster: Cluster, seen: Seen, told: Told | None = None) -> Findin
     service = cluster.find("services", SERVICE)
     address = service_address(service) if service else ""
     towards = address or next((internal_ip(node) for node in nodes if internal_ip(node)), "")
-    own = own_address(towards) if towards else ""
+    own = address_towards(cluster, towards) if towards else ""
     if not own:
         return Finding(UNKNOWN, what, "not known", evidence=f"this machine has no route to {towards or 'any node'}")
     of_node = next((node["metadata"]["name"] for node in nodes if internal_ip(node) == own), "")

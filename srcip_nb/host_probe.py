@@ -20,6 +20,7 @@ from srcip_nb.dataplane_read import METRICS_PORT, NODES_ASKED
 from srcip_nb.errors import NotFinishedError, SrcipError
 from srcip_nb.logs_api import Wire
 from srcip_nb.rest import ApiAnswerError, path_of
+from srcip_nb.tape import told
 from srcip_nb.traffic import internal_ip, is_ready, join
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def ask_nodes(cluster: Cluster, image: str = IMAGE) -> Told:
         NotFinishedError: the namespace did not go; the message names it.
     """
     nodes = [node for node in cluster.list("nodes") if is_ready(node)][:NODES_ASKED]
-    own = Cluster(cluster.rest, f"srcip-doctor-{secrets.token_hex(2)}", cluster.lab)
-    port = secrets.choice(_PORTS)
+    name, port = told(cluster.rest.tape, "draw a namespace and a port", _drawn)
+    own = Cluster(cluster.rest, name, cluster.lab, run_id=cluster.run_id)
     try:
         apply(own, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": own.namespace}})
         apply(own, [probe_pod(node["metadata"]["name"], port, image) for node in nodes])
@@ -79,6 +80,10 @@ def ask_nodes(cluster: Cluster, image: str = IMAGE) -> Told:
     finally:
         _take_away(own)
     return Told({**modes, **{name: f"!{why}" for name, why in silent.items()}}, arrived, {**unreached, **silent})
+
+
+def _drawn() -> list[Any]:
+    return [f"srcip-doctor-{secrets.token_hex(2)}", secrets.choice(_PORTS)]
 
 
 def _take_away(own: Cluster) -> None:

@@ -48,12 +48,11 @@ def local_in_mode_ipvs(cluster: Cluster, requests: int = 6) -> pd.DataFrame:
     """
     if cluster.lab is None:
         return _nothing(t("chains.not_here"))
-    from srcip_nb.lab import Lab
-    from srcip_nb.worlds import connect
+    from srcip_nb.second_lab import lab_beside
 
     try:
-        with Lab(cni=CNI, proxy_mode="ipvs") as lab:
-            return _ask(connect(lab=lab, quiet=True), requests)
+        with lab_beside(cluster, cni=CNI, proxy_mode="ipvs") as own:
+            return _ask(own, requests)
     except (LabError, NotFinishedError) as error:
         return _nothing(t("ipvs.no_lab", cause=error.cause))
 

@@ -5,13 +5,15 @@
     uml      no     -         -         -      there is no User Mode Linux   sudo apt-get install -y user-mode-linux
 
 Every kernel is tried by starting a lab's agent on it, and ending it again; nothing is concluded from the user's id. A
-notebook has an event loop of its own, so the trial runs in a thread beside it.
+notebook has an event loop of its own, so the trial runs in a thread beside it. These tables are of this machine and of
+now, also where a recording is open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -19,7 +21,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from srcip_nb.doctor import FEATURES, MISSING, OK, Finding, nginx_stream, programs, python_packages, try_feature
 from srcip_nb.errors import LabError, SrcipError
 from srcip_nb.lab.kernel import KERNELS, candidates, start_agent
+from srcip_nb.no_kernel import NONE_ASKED, reason
 from srcip_nb.notebook import Check, Sentence, conclude
+from srcip_nb.recordings import LIVE
 from srcip_nb.text import t
 from srcip_nb.worlds import LessonCluster, connect
 
@@ -67,6 +71,8 @@ def kernels() -> pd.DataFrame:
         One row a kernel in the order in which a lab tries them, index ``KERNEL``: WORKS, then kube-proxy's modes
         ("yes", "no", "-" where the kernel does not run), WHY NOT and what to TYPE, as strings.
     """
+    if not sys.platform.startswith("linux"):
+        return kernel_table(dict.fromkeys(KERNELS, Trial({}, reason())))
     return kernel_table(dict(zip(KERNELS, _beside_the_notebook(lambda: asyncio.run(_try_all())), strict=True)))
 
 
@@ -81,11 +87,15 @@ def kernel_table(trials: dict[str, Trial]) -> pd.DataFrame:
         lacking = "; ".join(f"{mode}: {reason}" for mode, reason in trial.modes.items() if reason)
         why = trial.why_not or lacking
         rows[kernel] = {"WORKS": YES if runs else NO, **modes, "WHY NOT": why, "TYPE": trial.remedy}
-    return pd.DataFrame.from_dict(rows, orient="index").astype("string").rename_axis("KERNEL")
+    table = pd.DataFrame.from_dict(rows, orient="index").astype("string").rename_axis("KERNEL")
+    table.attrs[LIVE] = True
+    return table
 
 
 def first_working(table: pd.DataFrame) -> str:
     """The kernel that a lab would take here, ``SRCIP_KERNEL`` heeded; "none" where none works."""
+    if os.environ.get("SRCIP_KERNEL") == NONE_ASKED:
+        return NO_KERNEL
     return next((name for name in candidates() if table.loc[name, "WORKS"] == YES), NO_KERNEL)
 
 
@@ -109,7 +119,9 @@ def part_table(found: list[Finding]) -> pd.DataFrame:
     import pandas as pd
 
     rows = [(one.what, one.state, one.words, one.remedy) for one in found]
-    return pd.DataFrame(rows, columns=["PART", "STATE", "FOR", "TYPE"], dtype="string").set_index("PART")
+    table = pd.DataFrame(rows, columns=["PART", "STATE", "FOR", "TYPE"], dtype="string").set_index("PART")
+    table.attrs[LIVE] = True
+    return table
 
 
 def next_world(context: str, table: pd.DataFrame) -> Sentence:
@@ -117,6 +129,9 @@ def next_world(context: str, table: pd.DataFrame) -> Sentence:
 
     Where there is none, the sentence says what the choices are.
     """
+    replay = "" if context else os.environ.get("SRCIP_REPLAY", "")
+    if replay:
+        return Sentence(t("machine.replay", replay=replay))
     named = context or os.environ.get("SRCIP_CONTEXT", "")
     if named:
         return Sentence(t("machine.context" if context else "machine.context_env", context=named))

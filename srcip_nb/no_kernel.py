@@ -12,6 +12,8 @@ import sys
 from srcip_nb.errors import LabError
 from srcip_nb.recordings import shipped
 
+NONE_ASKED = "none"  # SRCIP_KERNEL: a machine that has a kernel is taken for one without
+
 CHOICES = """\
 There are these choices:
   a recorded run, marked as such: connect(replay="{first}") ({all}), or SRCIP_REPLAY={first} for all notebooks
@@ -24,7 +26,7 @@ docker run --rm --privileged -p 8888:8888 srcip_nb
 
 def reason() -> str:
     """Why this machine has no kernel for a lab, found by trying; "" if it has one."""
-    if os.environ.get("SRCIP_KERNEL") == "none":
+    if os.environ.get("SRCIP_KERNEL") == NONE_ASKED:
         return "SRCIP_KERNEL=none asks for none"
     if not sys.platform.startswith("linux"):
         name = {"darwin": "macOS", "win32": "Windows"}.get(sys.platform, sys.platform)
@@ -52,5 +54,5 @@ def check_platform() -> None:
     Raises:
         LabError: with the choices.
     """
-    if os.environ.get("SRCIP_KERNEL") == "none" or not sys.platform.startswith("linux"):
+    if os.environ.get("SRCIP_KERNEL") == NONE_ASKED or not sys.platform.startswith("linux"):
         raise no_lab(reason())

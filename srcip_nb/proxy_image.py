@@ -17,6 +17,7 @@ from srcip_nb.errors import ClusterError
 from srcip_nb.exec_api import BrokeOffError, exec_lines
 from srcip_nb.pod_client import BREAKS
 from srcip_nb.rest import path_of
+from srcip_nb.tape import told
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -46,15 +47,21 @@ def why_not(cluster: Cluster, pod: dict[str, Any]) -> str:
         return ""
     name, until = pod["metadata"]["name"], time.monotonic() + FILLED_IN_WITHIN
     while True:
-        try:
-            configuration = _printed(cluster, f"{cluster.namespace}/{name}")
-        except ClusterError as error:
-            return _no_module(error.cause) or crashed_by(cluster, pod)  # it may have been Ready for a moment
-        if re.search(IN_FORCE[pod["metadata"]["labels"]["app"]], configuration, re.MULTILINE):
+        said = told(cluster.rest.tape, f"nginx-T {name}", lambda: _asked(cluster, name))
+        if said["error"]:
+            return _no_module(said["error"]) or crashed_by(cluster, pod)  # it may have been Ready for a moment
+        if re.search(IN_FORCE[pod["metadata"]["labels"]["app"]], said["printed"], re.MULTILINE):
             return ""
         if time.monotonic() > until:
             return t("proxied.no_templates", pod=name)
         time.sleep(0.2)
+
+
+def _asked(cluster: Cluster, pod: str) -> dict[str, str]:
+    try:
+        return {"printed": _printed(cluster, f"{cluster.namespace}/{pod}"), "error": ""}
+    except ClusterError as error:
+        return {"printed": "", "error": error.cause}
 
 
 def _printed(cluster: Cluster, pod: str) -> str:

@@ -32,6 +32,7 @@ from srcip_nb.expect import (
     expect,
 )
 from srcip_nb.lab.state import state_dir
+from srcip_nb.recordings import LIVE
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -146,4 +147,6 @@ def _table(columns: Mapping[str, Mapping[int, str]]) -> pd.DataFrame:
 
     asked = {t("quiz.situation"): {number: t(f"quiz.{number}") for number in SITUATIONS}}
     rows = {name: {number: some.get(number, "") for number in SITUATIONS} for name, some in columns.items()}
-    return pd.DataFrame({**asked, **rows}, dtype="string")
+    table = pd.DataFrame({**asked, **rows}, dtype="string")
+    table.attrs[LIVE] = True
+    return table

@@ -1,9 +1,9 @@
 """Recordings made from real runs: papermill executes the notebooks, their ``connect()`` writes down what passes.
 
-    record("DIR")   ->   DIR/01.jsonl.gz, DIR/02.jsonl.gz, DIR/03.jsonl.gz
+    record("DIR")   ->   DIR/00.jsonl.xz, DIR/01.jsonl.xz … DIR/09.jsonl.xz
 
-Kept is what passed, without what is of the machine: its name, its folders, addresses of its own, tokens, certificates,
-numbers that identify it. A recording is opened with ``connect(replay="DIR")``.
+Kept is what passed, without what is of the machine: its name, its folders, tokens, certificates, numbers that identify
+it. The address that requests came from is kept: the lesson is about it. ``connect(replay="DIR")`` opens a recording.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from srcip_nb.recordings import FILE, SUFFIX
 from srcip_nb.run import PASSED, Verdict, course, run, set_environment
 from srcip_nb.tape import FORMAT, scrub, write
 
-BY_DEFAULT = ("01", "02", "03")  # the post's own experiment
+EVERYWHERE = ("/tmp", "/var/tmp")  # what these are called says nothing of a machine
 LARGEST = 500_000  # bytes of one file
 
 
@@ -52,7 +52,7 @@ def record(
 
     Args:
         folder: where the recordings go; its name is what they are called by.
-        notebooks: which ones; none: 01 to 03.
+        notebooks: which ones; none: the whole course.
         context: a kubeconfig context; None: a lab is started and stopped.
         lab: settings for the lab, such as ``{"cni": "flannel"}``.
         parameters: as ``run.run`` takes them.
@@ -65,7 +65,7 @@ def record(
         UsageError: no such notebook, or the folder cannot be made.
         LabError, ClusterError: as ``run.run``.
     """
-    paths = [Path(path) for path in notebooks] or [path for path in course("en") if path.stem[:2] in BY_DEFAULT]
+    paths = [Path(path) for path in notebooks] or course("en")
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def header_of(begun: dict[str, Any], events: Sequence[str], kind: str) -> dict[s
     """The first line of a recording.
 
     Args:
-        begun: what the tape's first line says: namespace, image and the run's id.
+        begun: what the tape's first line says: namespace, image, whether it was adopted, and the run's id.
         events: the exchanges, a line each.
         kind: "lab" or "context".
     """
@@ -120,6 +120,7 @@ def header_of(begun: dict[str, Any], events: Sequence[str], kind: str) -> dict[s
         "recorded": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "namespace": begun["namespace"],
         "image": begun["image"],
+        "adopt": begun["adopt"],
         "run": begun["run"],
         "exchanges": len(events),
     }
@@ -127,8 +128,9 @@ def header_of(begun: dict[str, Any], events: Sequence[str], kind: str) -> dict[s
 
 def private_words() -> list[str]:
     """Words of this machine that a recording has no business with."""
-    return [socket.gethostname(), str(Path.home()), str(Path.cwd()), tempfile.gettempdir(), _user(),
-            os.environ.get("SRCIP_STATE_DIR", "")]  # fmt: skip
+    folders = [str(Path.home()), str(Path.cwd()), os.environ.get("SRCIP_STATE_DIR", "")]
+    folders += [folder for folder in [tempfile.gettempdir()] if folder not in EVERYWHERE]
+    return [socket.gethostname(), _user(), *folders]
 
 
 def _user() -> str:

@@ -1,6 +1,6 @@
 """Recorded runs of the course: those that come with the package, and those of ``srcip-nb record DIR``.
 
-    recordings/lab-calico/01.jsonl.gz      one file a notebook; ``connect(replay="lab-calico")`` opens the folder
+    recordings/lab-calico/01.jsonl.xz      one file a notebook; ``connect(replay="lab-calico")`` opens the folder
 
 Each is what a real run asked and was answered (``tape.py``); none is written by hand. Whatever is shown from one says
 so: the first line of ``connect``, every figure, every table (``mark``).
@@ -18,11 +18,17 @@ from srcip_nb.tape import RecordingTape, ReplayTape, read
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from srcip_nb.rest import Rest
 
 SHIPPED = Path(__file__).resolve().parent / "recordings"
-SUFFIX = ".jsonl.gz"
+SUFFIX = ".jsonl.xz"
 FILE = "SRCIP_RECORD"  # names the file to which a notebook's connect() records
+
+LIVE = "live"
+"""A table's ``attrs`` have it where nothing in it is from a cluster: what this machine is, what was answered or counted
+now. It is not marked, whatever recording is open."""
 
 _shown: dict[str, str] = {}  # the recording from which this process shows things now: none, or one
 
@@ -88,8 +94,7 @@ def recording_tape(settings: dict[str, Any]) -> RecordingTape | None:
     path = os.environ.get(FILE)
     if not path:
         return None
-    begun = {"namespace": settings["namespace"], "image": settings["image"], "run": os.environ.get("SRCIP_RUN", "")}
-    return RecordingTape(Path(path), begun)
+    return RecordingTape(Path(path), {**settings, "run": os.environ.get("SRCIP_RUN", "")})
 
 
 def replay_rest(tape: ReplayTape) -> Rest:
@@ -143,9 +148,13 @@ def _mark_tables() -> None:
     for kind in (pd.DataFrame, pd.Series):
         as_text.pop(kind, None)
     if _shown:
-        as_html.for_type(pd.DataFrame, lambda frame: frame._repr_html_() + mark_html())
+        as_html.for_type(pd.DataFrame, lambda frame: frame._repr_html_() + ("" if LIVE in frame.attrs else mark_html()))
         for kind in (pd.DataFrame, pd.Series):
-            as_text.for_type(kind, lambda table, printer, _: printer.text(f"{table!r}\n{mark()}"))
+            as_text.for_type(kind, lambda table, printer, _: printer.text(f"{table!r}{_below(table)}"))
+
+
+def _below(table: pd.DataFrame | pd.Series) -> str:
+    return "" if LIVE in table.attrs else f"\n{mark()}"
 
 
 def mark_html() -> str:

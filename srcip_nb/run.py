@@ -25,6 +25,7 @@ from srcip_nb.errors import SrcipError, UsageError
 from srcip_nb.imports import hidden
 from srcip_nb.permissions import require_feature
 from srcip_nb.progress import Progress
+from srcip_nb.recordings import folder_of
 from srcip_nb.worlds import connect
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _check_runnable(path: Path, values: dict[str, Any]) -> None:
 
 def _world(lab: str | None, replay: str | None, progress: bool) -> contextlib.AbstractContextManager[None]:
     if replay:
-        return set_environment(SRCIP_REPLAY=replay, SRCIP_CONTEXT="")
+        return set_environment(SRCIP_REPLAY=str(folder_of(replay).resolve()), SRCIP_CONTEXT="")
     return set_environment(SRCIP_LAB=lab, SRCIP_CONTEXT="") if lab else _lab(progress)
 
 

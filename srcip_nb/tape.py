@@ -8,25 +8,30 @@ two changes the world stood still or went its own way, and what was asked there 
 last answer again where a cell runs twice. A change is taken where the tape stands next, or earlier on it, for a cell
 that runs again: the tape goes back to there. Whatever else is asked is refused: nothing is ever made up.
 
-The file is gzipped JSON lines: a header, then ``{"ask", "answer"}``. Before it is written, ``scrub`` takes
-out what is of the machine or secret.
+What stands beside a notebook's own line has stretches of its own (``beside``): another lab that it starts, a panel's
+button that a reader may press or not. What is drawn by lot, or is a race of several threads, is an exchange like any
+other: what came of it is written down (``told``).
+
+The file is JSON lines, packed by xz: a header, then ``{"ask", "answer"}``, with ``"beside"`` where that was asked.
+Before it is written, ``scrub`` takes out what is of the machine or secret.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
+import lzma
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from srcip_nb.errors import UsageError
 
 FORMAT = 1
 RUN = re.compile(r"\brun=([0-9a-f]{8})\b")
+_MOMENT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 OF_THE_MOMENT = {"sinceSeconds", "sinceTime", "timeoutSeconds", "resourceVersion"}  # differ from run to run
 _SECRETS = (
     re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----(\\+n|\n)?", re.DOTALL),
@@ -36,6 +41,7 @@ _SECRETS = (
 _IDENTITIES = re.compile(r'((?:machineID|systemUUID|bootID)\\*":\s*\\*")[^"\\]*')  # an answer's quotes are escaped
 _LAB_ASKS = ("/lab/v1/exec", "/lab/v1/trace")
 SCRUBBED = "scrubbed"
+_T = TypeVar("_T")
 
 
 class NotRecordedError(UsageError):
@@ -48,14 +54,23 @@ class Tape(Protocol):
     def exchange(self, ask: str, live: Callable[[], Any]) -> Any:
         """The answer to a question; ``live`` asks for it, where somebody is there to answer."""
 
+    def beside(self, name: str) -> Tape:
+        """The tape of what stands beside the notebook's own line: another lab, or a panel."""
+
+
+def told(tape: Tape | None, ask: str, live: Callable[[], _T]) -> _T:
+    """What ``live`` returns, or returned when it was recorded: any JSON value. Without a tape it is just called."""
+    return live() if tape is None else tape.exchange(ask, live)
+
 
 def question(method: str, url: str, accept: str = "", body: Any = None) -> str:
-    """An API request as it is looked up: path and parameters without those of the moment, form, and body."""
+    """An API request as it is looked up: path, parameters, form and body, without what is of the moment."""
     parts = urlsplit(url)
     query = urlencode(sorted((k, v) for k, v in parse_qsl(parts.query) if k not in OF_THE_MOMENT))
     text = body.decode() if isinstance(body, bytes) else body
     table = " as Table" if "as=Table" in accept else ""
-    return " ".join(filter(None, [method, parts.path + (f"?{query}" if query else "") + table, _canonical(text)]))
+    asked = [method, parts.path + (f"?{query}" if query else "") + table, _MOMENT.sub("now", _canonical(text))]
+    return " ".join(filter(None, asked))
 
 
 def visit_question(client: str, requests: Sequence[dict[str, Any]], timeout: float, rate: float | None) -> str:
@@ -92,19 +107,26 @@ class RecordingTape:
     Args:
         path: of the file; lines are added.
         header: about the run; it is the first line of a new file.
+        part: the name of what stands beside the notebook's own line; "" for that.
     """
 
-    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+    def __init__(self, path: Path, header: dict[str, Any], part: str = "") -> None:
         self._path = path
+        self._header = header
+        self._of = {"beside": part} if part else {}
         self._lock = threading.Lock()
         if not path.exists():
             self._write(header)
 
     def exchange(self, ask: str, live: Callable[[], Any]) -> Any:
-        """Ask, and write down both."""
+        """Ask, and write down both, once there is an answer."""
         answer = live()
-        self._write({"ask": ask, "answer": answer})
+        self._write({"ask": ask, "answer": answer, **self._of})
         return answer
+
+    def beside(self, name: str) -> RecordingTape:
+        """The same file, for what stands beside."""
+        return RecordingTape(self._path, self._header, name)
 
     def _write(self, line: dict[str, Any]) -> None:
         with self._lock, open(self._path, "a", encoding="utf-8") as file:
@@ -117,13 +139,17 @@ class ReplayTape:
     Args:
         header: of the recording.
         events: the exchanges in order.
+        part: the name of what stands beside the notebook's own line; "" for that.
     """
 
-    def __init__(self, header: dict[str, Any], events: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, header: dict[str, Any], events: Sequence[dict[str, Any]], part: str = "") -> None:
         self.header = header
+        self._events = events
         self._lock = threading.Lock()
         self._stretches: list[tuple[dict[str, Any] | None, dict[str, list[Any]]]] = [(None, {})]
         for event in events:
+            if event.get("beside", "") != part:
+                continue
             if is_change(event["ask"]):
                 self._stretches.append((event, {}))
             else:
@@ -139,6 +165,10 @@ class ReplayTape:
         """
         with self._lock:
             return self._change(ask) if is_change(ask) else self._look_up(ask)
+
+    def beside(self, name: str) -> ReplayTape:
+        """What was asked there, from its beginning."""
+        return ReplayTape(self.header, self._events, name)
 
     def _change(self, ask: str) -> Any:
         behind = range(self._at, 0, -1)
@@ -185,7 +215,7 @@ def scrub(text: str, private: Iterable[str] = ()) -> str:
 
 def write(path: Path, lines: Iterable[str]) -> int:
     """Write a recording, the same bytes for the same lines; returns its size in bytes."""
-    data = gzip.compress("".join(f"{line}\n" for line in lines).encode(), compresslevel=9, mtime=0)
+    data = lzma.compress("".join(f"{line}\n" for line in lines).encode(), preset=6 | lzma.PRESET_EXTREME)
     path.write_bytes(data)
     return len(data)
 
@@ -198,8 +228,8 @@ def read(path: Path) -> ReplayTape:
     """
     remedy = "Make it anew: srcip-nb record DIR"
     try:
-        header, *events = (json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines())
-    except (OSError, EOFError, ValueError) as error:
+        header, *events = (json.loads(line) for line in lzma.decompress(path.read_bytes()).decode().splitlines())
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise UsageError(f"the recording {path.name} cannot be read: {error}", remedy) from error
     if header.get("format") != FORMAT:
         raise UsageError(f"the recording {path.name} has format {header.get('format')}, not {FORMAT}", remedy)

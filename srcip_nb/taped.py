@@ -4,7 +4,9 @@
     LabClient -- TapedLab -----+-- Tape ---- live, or nobody
     Client ----- taped_visit --+
 
-Nothing above these three knows whether it is recorded, replayed or neither.
+Hardly anything above these three knows whether it is recorded, replayed or neither. Where several threads ask at once,
+the order of their questions is chance: then what came of all of it is one exchange (``tape.told``), and it is asked
+with the tape left aside (``off_tape``).
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from srcip_nb.lab.client import LabClient
 from srcip_nb.tape import RUN, ReplayTape, Tape, not_recorded, question, run_of, visit_question
+
+if TYPE_CHECKING:
+    from srcip_nb.cluster import Cluster
 
 STREAMS = ("follow=true", "watch=true", "watch=1")
 
@@ -131,6 +136,38 @@ def taped_visit(
     if isinstance(tape, ReplayTape) and answer["run"]:
         tape.header.setdefault("runs", {})[answer["run"]] = run
     yield from answer["results"]
+
+
+_C = TypeVar("_C", bound="Cluster")
+
+
+def on_part(cluster: _C, part: str) -> _C:
+    """The same cluster and run, recorded in a part of its own, or answering from that part's beginning.
+
+    What is asked so may be left out or asked again when the recording is read; so it has to leave the cluster as it
+    was. A cluster that is not on a tape is itself.
+    """
+    if cluster.rest.tape is None:
+        return cluster
+    from srcip_nb.rest import Rest
+
+    tape = cluster.rest.tape.beside(part)
+    lab = TapedLab(tape, cluster.lab.live) if isinstance(cluster.lab, TapedLab) else None
+    rest = Rest(cluster.rest.configuration, cluster.rest.world, tape)
+    kept: dict[str, Any] = {"image": cluster.image, "adopt": cluster.adopt, "run_id": cluster.run_id}
+    return type(cluster)(rest, cluster.namespace, lab, **kept)
+
+
+def off_tape(cluster: Cluster) -> Cluster:
+    """The same cluster and run, whose exchanges are not recorded; a cluster that is not on a tape is itself."""
+    if cluster.rest.tape is None:
+        return cluster
+    from srcip_nb.cluster import Cluster
+    from srcip_nb.rest import Rest
+
+    lab = cluster.lab.live if isinstance(cluster.lab, TapedLab) else cluster.lab
+    rest = Rest(cluster.rest.configuration, cluster.rest.world)
+    return Cluster(rest, cluster.namespace, lab, image=cluster.image, adopt=cluster.adopt, run_id=cluster.run_id)
 
 
 def with_runs(tape: Tape, text: str) -> str:

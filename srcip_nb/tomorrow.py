@@ -20,6 +20,7 @@ from srcip_nb.judge import AS_EXPECTED, DIFFERS, NOT_RUN
 from srcip_nb.matrix import matrix
 from srcip_nb.matrix_cases import Question
 from srcip_nb.notebook import NOT_HERE, Check, Sentence, Shown, conclude, not_asked
+from srcip_nb.recordings import LIVE
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -189,7 +190,9 @@ def rights(*namespaces: str) -> pd.DataFrame:
     for one in namespaces:
         for purpose, body in rbac_objects(choose_features(["lessons"]), one, Subject("User", one)):
             rows.append((one, body["kind"], body["metadata"]["name"], purpose.splitlines()[0]))
-    return pd.DataFrame(rows, columns=["PARTICIPANT", "KIND", "NAME", "FOR"], dtype="string")
+    table = pd.DataFrame(rows, columns=["PARTICIPANT", "KIND", "NAME", "FOR"], dtype="string")
+    table.attrs[LIVE] = True
+    return table
 
 
 def nothing_left(removed: pd.DataFrame, question: str | None = None) -> Check:

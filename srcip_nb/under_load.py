@@ -13,13 +13,14 @@ pod that goes takes its log along.
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from srcip_nb import timeline
 from srcip_nb.addresses import addresses
@@ -29,9 +30,11 @@ from srcip_nb.errors import NotFinishedError, UsageError
 from srcip_nb.logs_follow import Follower, follow
 from srcip_nb.progress import Progress
 from srcip_nb.rollout import service_address
+from srcip_nb.tape import ReplayTape, told
+from srcip_nb.taped import off_tape
 from srcip_nb.text import t
-from srcip_nb.timeline import Moment, Timeline
-from srcip_nb.traffic import LOG_WITHIN, find_targets, internal_ip, lines_of_run, table_of
+from srcip_nb.timeline import Moment, State, Timeline
+from srcip_nb.traffic import LINE_COLUMNS, LOG_WITHIN, find_targets, internal_ip, lines_of_run, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +47,7 @@ LEAD_WITHIN = 10.0  # seconds
 AFTER = 2  # whole rounds after the change
 WORKERS = 64  # rounds under way at once, at most; two more begin each second
 CONCURRENCY = 64
+RESULT = ("id", "sent_at", "client_ip", "status", "error", "latency_ms")
 
 LOST_COLUMNS = {
     "error": "string",
@@ -138,20 +142,31 @@ def visit_during(
     sender = find_client(cluster, client)
     body = cluster.get("services", service)
     targets = find_targets(body, cluster.list("nodes"), target)
-    load = _Load(sender, targets, rate, timeout)
     selector = ",".join(f"{key}={value}" for key, value in body["spec"]["selector"].items())
-    step = Progress(t("load.step", rate=f"{rate:g}", client=sender.name, target=targets[0]), progress)
-    with step, Timeline(cluster, service) as seen, follow(cluster, selector=selector, tail=0) as lines:
-        began, ended = load.run(action, seconds)
-        results = load.results()
-        found = _lines(lines, load.id, results)
-        answered = sum(result["status"] == 200 for result in results)
-        step.result = t("load.done", count=len(results), answered=answered, lost=len(results) - answered)
+    tape = cluster.rest.tape
+
+    def live() -> dict[str, Any]:
+        aside = off_tape(cluster)
+        load = _Load(replace(sender, cluster=aside), targets, rate, timeout)
+        with Timeline(aside, service) as seen, follow(aside, selector=selector, tail=0) as lines:
+            began, ended = load.run(action, seconds)
+            results = load.results()
+            return Observed(load.id, results, _lines(lines, load.id, results), seen.moments, began, ended).as_json()
+
+    with Progress(t("load.step", rate=f"{rate:g}", client=sender.name, target=targets[0]), progress) as step:
+        if isinstance(tape, ReplayTape):
+            action()  # what it changes, it changes on the tape too
+        asked = {"service": service, "targets": targets, "rate": rate, "seconds": seconds, "timeout": timeout}
+        observed = Observed.of_json(told(tape, f"load {sender.name} {json.dumps(asked)}", live))
+        answered = sum(result["status"] == 200 for result in observed.results)
+        count = len(observed.results)
+        step.result = t("load.done", count=count, answered=answered, lost=count - answered)
     policy = body["spec"].get("externalTrafficPolicy")
     book = addresses(cluster)
-    requests = table_of(load.id, results, found, book, client=sender.name, targets=targets, policy=policy)
+    run, results, found, moments, began, ended = observed
+    requests = table_of(run, results, found, book, client=sender.name, targets=targets, policy=policy)
     requests.attrs = {
-        "run": load.id,
+        "run": run,
         "client": sender.name,
         "target": targets[0] if len(targets) == 1 else t("visit.node_ports", count=len(targets)),
         "service": f"{cluster.namespace}/{service}",
@@ -160,7 +175,46 @@ def visit_during(
         "vip": service_address(body),
         "nodes": {internal_ip(node): node["metadata"]["name"] for node in cluster.list("nodes")},
     }
-    return UnderLoad(requests, tuple(seen.moments), began, ended)
+    return UnderLoad(requests, tuple(moments), began, ended)
+
+
+class Observed(NamedTuple):
+    """What was seen while something was changed, before it is made a table; as JSON it can be recorded.
+
+    Attributes:
+        run: the run's id.
+        results: of the requests, as ``Client.send`` gives them.
+        lines: of the pods' logs, with ``traffic.LINE_COLUMNS``.
+        moments: what the API said meanwhile.
+        began: when the change began, ns since the epoch.
+        ended: when it was done.
+    """
+
+    run: str
+    results: list[dict[str, Any]]
+    lines: pd.DataFrame
+    moments: list[Moment]
+    began: int
+    ended: int
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values; of the results what a table is made of."""
+        results = [[result[name] for name in RESULT] for result in self.results]
+        lines = self.lines.astype(object).where(self.lines.notna(), None).to_dict("list")
+        return {**self._asdict(), "results": results, "lines": lines}
+
+    @classmethod
+    def of_json(cls, said: dict[str, Any]) -> Observed:
+        """The same again."""
+        import pandas as pd
+
+        moments = [
+            Moment(at, tuple(State(*one) for one in states), tuple(announced))
+            for at, states, announced in said["moments"]
+        ]
+        results = [dict(zip(RESULT, values, strict=True)) for values in said["results"]]
+        lines = pd.DataFrame(said["lines"], columns=list(LINE_COLUMNS)).astype(LINE_COLUMNS)
+        return cls(**{**said, "results": results, "lines": lines, "moments": moments})
 
 
 class _Load:

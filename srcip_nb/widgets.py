@@ -17,6 +17,8 @@ from srcip_nb.errors import SrcipError
 from srcip_nb.picture import Picture
 from srcip_nb.plots import requests_per_node, source_addresses, source_addresses_table
 from srcip_nb.recordings import mark, mark_html
+from srcip_nb.tape import RecordingTape
+from srcip_nb.taped import on_part
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -96,9 +98,10 @@ class Controls:
         Raises:
             SrcipError: as ``cluster.policy`` and ``cluster.visit`` do.
         """
-        self.cluster.policy(self.policy.value)
-        df = self.cluster.visit(self.requests.value, target=self.target, progress=False)
-        self.nodes = self.cluster.nodes()
+        cluster = on_part(self.cluster, f"panel {self.policy.value} {self.requests.value}")
+        cluster.policy(self.policy.value)
+        df = cluster.visit(self.requests.value, target=self.target, progress=False)
+        self.nodes = cluster.nodes()
         self.runs[self.policy.value] = self.last = df
         return df
 
@@ -135,11 +138,22 @@ class Controls:
         if not is_static():
             display(self.box)
             return
+        if isinstance(self.cluster.rest.tape, RecordingTape):
+            self._run_the_others()
         df = self.run()
         display(Markdown(t("w.static", policy=self.policy.value, total=len(df))))
         display(self.table())
         for one in self.pictures():
             one._ipython_display_()
+
+    def _run_the_others(self) -> None:
+        """Let a recording have the other policies too: whoever opens it may choose them."""
+        chosen = self.policy.value
+        for value in (one for one in POLICIES if one != chosen):
+            self.policy.value = value
+            self.run()
+        self.policy.value = chosen
+        self.runs.clear()
 
 
 def is_static() -> bool:

@@ -22,7 +22,8 @@ from srcip_nb.in_cluster import IN_CLUSTER, in_cluster
 from srcip_nb.no_kernel import check_platform, no_lab, reason
 from srcip_nb.recordings import mark, open_recording, recording_tape, replay_rest, show_as_recorded
 from srcip_nb.rest import Rest, World, configuration_of, load_kubernetes
-from srcip_nb.tape import ReplayTape
+from srcip_nb.tape import ReplayTape, Tape
+from srcip_nb.text import t
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,6 +244,8 @@ def connect(
     show_as_recorded(cluster.rest.tape.header if isinstance(cluster.rest.tape, ReplayTape) else None)
     if not quiet:
         print(first_line(cluster))
+        if isinstance(cluster.rest.tape, ReplayTape):
+            print(t("recorded.only"))
     return cluster
 
 
@@ -338,7 +341,11 @@ def _recorded_cluster(replay: str, settings: dict[str, Any]) -> LessonCluster:
     tape = open_recording(replay, current_notebook())
     header = tape.header
     lab = TapedLab(tape) if header["kind"] == "lab" else None
-    settings |= {"namespace": header["namespace"], "image": header.get("image", "")}
+    settings |= {
+        "namespace": header["namespace"],
+        "image": header.get("image", ""),
+        "adopt": header.get("adopt", False),
+    }
     return LessonCluster(replay_rest(tape), lab=lab, run_id=header["run"], **settings)
 
 
@@ -358,14 +365,17 @@ def _lab_cluster(lab: str | dict[str, Any] | Lab | LabClient | None, settings: d
         client = lab.client
     else:
         raise UsageError(f"{lab!r} is no lab", "Give its name, a running Lab, or settings: lab={'workers': 3}")
-    configuration = configuration_of(str(client.kubeconfig), None, proxy=False)
-    world = World("lab", client.name)
-    tape = recording_tape(settings)
+    return cluster_of(client, recording_tape(settings), **settings)
+
+
+def cluster_of(client: LabClient, tape: Tape | None, **settings: Any) -> LessonCluster:
+    """The cluster of a running lab, on a tape or not; settings as ``Cluster`` takes them."""
+    rest = Rest(configuration_of(str(client.kubeconfig), None, proxy=False), World("lab", client.name), tape)
     if tape is not None:
         from srcip_nb.taped import TapedLab
 
         client = TapedLab(tape, client)
-    return LessonCluster(Rest(configuration, world, tape), lab=client, **settings)
+    return LessonCluster(rest, lab=client, **settings)
 
 
 def _own_lab(lab: dict[str, Any]) -> LabClient:

@@ -150,7 +150,7 @@ def test_this_machines_address_as_nodes_saw_it():
 
 
 def test_this_machines_address_without_a_measurement_is_not_known(monkeypatch):
-    monkeypatch.setattr(doctor_cluster, "own_address", lambda towards: "192.0.2.2")
+    monkeypatch.setattr(doctor_cluster, "address_towards", lambda cluster, towards: "192.0.2.2")
     with cluster_like("kind") as (_, cluster):
         finding = way_to_vip(cluster, seen("kind"), Told(unreached={"kind-worker": "timeout"}))
     assert finding.state == UNKNOWN and "192.0.2.2; whether it arrives is not known" in finding.words
@@ -158,7 +158,7 @@ def test_this_machines_address_without_a_measurement_is_not_known(monkeypatch):
 
 
 def test_this_machine_may_be_a_node(monkeypatch):
-    monkeypatch.setattr(doctor_cluster, "own_address", lambda towards: "172.18.0.3")
+    monkeypatch.setattr(doctor_cluster, "address_towards", lambda cluster, towards: "172.18.0.3")
     with cluster_like("kind") as (_, cluster):
         finding = way_to_vip(cluster, seen("kind"))
     assert finding.words == "172.18.0.3 is node kind-worker's own: what starts here starts on a node, not outside"

@@ -10,7 +10,7 @@ from srcip_nb.exercises import exercise
 from srcip_nb.notebook import NOT_HERE, begin, done
 from srcip_nb.run import PASSED, judge
 
-REAL = SimpleNamespace(lab=None, namespace="seminar")
+REAL = SimpleNamespace(lab=None, namespace="seminar", rest=SimpleNamespace(tape=None))
 STOCK = ["# configuration file /etc/nginx/nginx.conf:", "http {", "    include /etc/nginx/conf.d/*.conf;", "}"]
 IN_FORCE = {"proxy": ["stream {", "        proxy_protocol  on;"], "backend": ["set_real_ip_from   255.255.255.255;"]}
 

@@ -1,7 +1,7 @@
 """A tape answers what was asked then, in that order, and nothing else; nothing secret or of the machine is on it."""
 
-import gzip
 import json
+import lzma
 
 import pytest
 
@@ -14,6 +14,7 @@ from srcip_nb.tape import (
     question,
     read,
     scrub,
+    told,
     visit_question,
     write,
 )
@@ -99,14 +100,40 @@ def test_a_file_is_the_same_for_the_same_lines(tmp_path):
     assert read(tmp_path / "one").exchange("GET /x", nobody) == {"a": "送信元"}
 
 
-@pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"no JSON"), gzip.compress(b'{"format": 99}')])
+@pytest.mark.parametrize("data", [b"", b"no xz", lzma.compress(b"no JSON"), lzma.compress(b'{"format": 99}')])
 def test_a_file_that_is_none_is_told_apart(tmp_path, data):
-    (tmp_path / "01.jsonl.gz").write_bytes(data)
+    (tmp_path / "01.jsonl.xz").write_bytes(data)
     with pytest.raises(UsageError, match="srcip-nb record"):
-        read(tmp_path / "01.jsonl.gz")
+        read(tmp_path / "01.jsonl.xz")
 
 
 def test_the_format_is_looked_at(tmp_path):
     write(tmp_path / "x", [json.dumps({"format": 99})])
     with pytest.raises(UsageError, match="format 99"):
         read(tmp_path / "x")
+
+
+def test_what_stands_beside_has_an_order_of_its_own(tmp_path):
+    live = RecordingTape(tmp_path / "raw", {"format": 1})
+    other = live.beside("workers=3")
+    for one, ask, answer in ((live, SET, 1), (other, "GET /a", 2), (other, SET, 3), (live, "GET /a", 4)):
+        one.exchange(ask, lambda answer=answer: answer)
+    write(tmp_path / "x", (tmp_path / "raw").read_text(encoding="utf-8").splitlines())
+    replay = read(tmp_path / "x")
+    assert [replay.exchange(SET, nobody), replay.exchange("GET /a", nobody)] == [1, 4]
+    for _ in range(2):  # each time from its beginning, wherever the notebook stands
+        beside = replay.beside("workers=3")
+        assert [beside.exchange("GET /a", nobody), beside.exchange(SET, nobody)] == [2, 3]
+    with pytest.raises(NotRecordedError):
+        replay.beside("workers=4").exchange("GET /a", nobody)
+
+
+def test_a_drawn_number_is_told_again():
+    assert told(None, "draw a port", lambda: 7) == 7
+    assert told(tape(("draw a port", 8)), "draw a port", nobody) == 8
+
+
+def test_a_moment_in_a_question_does_not_count():
+    asked = {question("PATCH", "/x", body=f'{{"restartedAt": "{now}"}}') for now in (
+        "2026-11-22T23:05:01.123456+00:00", "2026-11-23T00:00:00Z")}  # fmt: skip
+    assert asked == {'PATCH /x {"restartedAt":"now"}'}

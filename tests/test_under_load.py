@@ -1,12 +1,15 @@
 """Loads while something changes: what the API said meanwhile, and where the requests without an answer went."""
 
+import json
+
 import pandas as pd
 import pytest
 
 from srcip_nb import timeline
 from srcip_nb.errors import NotFinishedError, UsageError
 from srcip_nb.timeline import Moment, State, state_of, words_of
-from srcip_nb.under_load import UnderLoad, lost, visit_during
+from srcip_nb.traffic import LINE_COLUMNS
+from srcip_nb.under_load import Observed, UnderLoad, lost, visit_during
 
 SECOND = 1_000_000_000
 OLD, NEW = State("web-1-old", "worker01", "ready"), State("web-2-new", "worker02", "ready")
@@ -155,3 +158,13 @@ def test_nobody_answers_before_the_change(lesson, monkeypatch):
     with pytest.raises(NotFinishedError, match="no 20 answers"):
         visit_during(lesson, lambda: touched.append(1), target="192.168.1.41:9", timeout=0.2, progress=False)
     assert not touched
+
+
+def test_what_was_seen_under_load_can_be_written_down():
+    result = {"id": 0, "sent_at": 1, "client_ip": "", "status": None, "error": "refused", "latency_ms": 0.5}
+    line = {"request": 0, "pod": "web-1-old", "node": "worker01", "source_ip": "10.0.5.0", "user_agent": None}
+    lines = pd.DataFrame([line], columns=list(LINE_COLUMNS)).astype(LINE_COLUMNS)
+    seen = Observed("0a1b2c3d", [result], lines, list(MOMENTS), 11 * SECOND, 13 * SECOND)
+    again = Observed.of_json(json.loads(json.dumps(seen.as_json())))
+    assert again._replace(lines=None) == seen._replace(lines=None)
+    pd.testing.assert_frame_equal(again.lines, lines)

@@ -1,6 +1,7 @@
 """The panel: buttons are pressed and values set without a browser, on a cluster that answers by hand-made tables."""
 
 import threading
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,6 +12,8 @@ from tests.lesson_frames import cluster_run, local_run
 
 
 class FakeCluster:
+    rest = SimpleNamespace(tape=None)
+
     def __init__(self):
         self.calls = []
         self.error = None

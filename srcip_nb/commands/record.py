@@ -14,7 +14,7 @@ def add_to(commands: Any) -> None:
     """Make ``srcip-nb record`` known."""
     record = commands.add_parser("record", help="execute notebooks and keep what passed, for connect(replay=DIR)")
     record.add_argument("folder", metavar="DIR", type=Path)
-    record.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", type=Path, help="01 to 03 if left out")
+    record.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", type=Path, help="the whole course if left out")
     record.add_argument("--context", help="a kubeconfig context; a lab is started if left out")
     record.add_argument("--cni", help="the lab's pod network: calico, flannel or ptp")
     record.add_argument("--proxy-mode", help="the lab's kube-proxy mode")
