@@ -229,7 +229,7 @@ def test_the_wire_flooded_both_ways(kernel):
 
         async def out() -> tuple[int, int]:
             got, told = 0, ""
-            argv = [sys.executable, "-c", WRITES, str(FLOOD)]
+            argv = ["python3", "-c", WRITES, str(FLOOD)]
             async for event in lab.agent.stream("open", host="client", argv=argv):
                 got += len(base64.b64decode(event.get("stdout", "")))
                 told += base64.b64decode(event.get("stderr", "")).decode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 import threading
 from collections import Counter
 from itertools import pairwise
@@ -128,19 +127,15 @@ def test_with_rr_connections_take_turns(ipvs):
     assert still == [held[0]] * 2
 
 
-@pytest.mark.parametrize("scheduler", ["lc", "sh"])
-def test_other_schedulers(scheduler):
-    """With lc new connections go where fewest are open; with sh a client always meets the same endpoint."""
+def test_with_lc_new_connections_go_where_fewest_are_open():
     if why_no_mode("ipvs"):
         pytest.skip(why_no_mode("ipvs"))
-    with Lab(workers=1, proxy_mode="ipvs", ipvs_scheduler=scheduler) as lab:
+    with Lab(name="tests-lc", workers=1, proxy_mode="ipvs", ipvs_scheduler="lc") as lab:
         held, new, still = where_connections_go(lab)
-    if scheduler == "lc":
-        assert Counter(held) == {held[0]: 2, next(iter({*held} - {held[0]})): 2}
-        assert {*new} == {*held} - {held[0]}
-        assert still == [held[0]] * 2
-    else:
-        assert {*held, *new, *still} == {held[0]} and len(still) == 4
+    (other,) = {*held} - {held[0]}
+    assert Counter(held) == {held[0]: 2, other: 2}
+    assert new == [other] * 8  # the two that were given up count little, the two that are open much
+    assert still == [held[0]] * 2
 
 
 def test_local_on_a_node_without_a_pod_answers_and_the_clients_address_is_lost(ipvs):
@@ -321,7 +316,8 @@ async def on_a_node() -> None:
 
 async def in_a_user_namespace(on) -> None:
     text = Path(ipvs_sockopt.__file__).read_text(encoding="utf-8")
-    said = await on("client", "unshare", "-Urn", "sh", "-c", NESTED, "sh", SERVERS, sys.executable, stdin=text)
+    # The machine's own Python: a guest has a /tmp of its own, and does not see a virtual environment there.
+    said = await on("client", "unshare", "-Urn", "sh", "-c", NESTED, "sh", SERVERS, "python3", stdin=text)
     loaded, changed, rest = said.split("---\n")
     assert sorted(loaded.splitlines()) == sorted(SERVERS.splitlines())
     assert sorted(changed.splitlines()) == [
