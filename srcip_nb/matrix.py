@@ -151,9 +151,13 @@ def matrix(
 
 
 def _gone(cluster: Cluster, error: SrcipError, before: set[str]) -> str:
-    """The node that went away, where a request to a real cluster's API or into a pod failed without a word of why."""
-    is_told = cluster.lab is not None or isinstance(error, (ApiAnswerError, UsageError, NotFinishedError))
-    return "" if is_told else what_went_away(cluster, before)
+    """The node that went away, where a request to a real cluster's API or into a pod failed without a word of why.
+
+    That a node's kubelet does not answer comes as the API's own failure (500), with the kubelet's address.
+    """
+    is_told = isinstance(error, (UsageError, NotFinishedError))
+    is_refusal = isinstance(error, ApiAnswerError) and error.code < 500
+    return "" if cluster.lab is not None or is_told or is_refusal else what_went_away(cluster, before)
 
 
 def _take_away(own: Cluster, progress: bool) -> None:

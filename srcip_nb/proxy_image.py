@@ -10,6 +10,7 @@ neither can be asked, nothing is claimed: the lesson's checks then say what they
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from srcip_nb.errors import ClusterError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster
 
 WITHIN = 15.0  # seconds; nginx prints its configuration in less than one
+FILLED_IN_WITHIN = 5.0  # seconds; without a readiness probe a pod is Ready before its entrypoint has filled them in
 LOG_TAIL = 50  # lines
 
 IN_FORCE = {"proxy": r"^\s*proxy_protocol\s+on;", "backend": r"^\s*set_real_ip_from\s"}
@@ -41,13 +43,17 @@ def why_not(cluster: Cluster, pod: dict[str, Any]) -> str:
     """
     if cluster.lab is not None:
         return ""
-    name = pod["metadata"]["name"]
-    try:
-        configuration = _printed(cluster, f"{cluster.namespace}/{name}")
-    except ClusterError as error:
-        return _no_module(error.cause) or crashed_by(cluster, pod)  # it may have been Ready for a moment
-    is_in_force = re.search(IN_FORCE[pod["metadata"]["labels"]["app"]], configuration, re.MULTILINE)
-    return "" if is_in_force else t("proxied.no_templates", pod=name)
+    name, until = pod["metadata"]["name"], time.monotonic() + FILLED_IN_WITHIN
+    while True:
+        try:
+            configuration = _printed(cluster, f"{cluster.namespace}/{name}")
+        except ClusterError as error:
+            return _no_module(error.cause) or crashed_by(cluster, pod)  # it may have been Ready for a moment
+        if re.search(IN_FORCE[pod["metadata"]["labels"]["app"]], configuration, re.MULTILINE):
+            return ""
+        if time.monotonic() > until:
+            return t("proxied.no_templates", pod=name)
+        time.sleep(0.2)
 
 
 def _printed(cluster: Cluster, pod: str) -> str:

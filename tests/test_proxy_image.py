@@ -19,13 +19,17 @@ def pod(app: str) -> dict:
     return {"metadata": {"name": f"{app}-1", "labels": {"app": app}}}
 
 
-def says(monkeypatch, lines=(), error: ClusterError | None = None) -> None:
+def says(monkeypatch, *answers, error: ClusterError | None = None) -> None:
+    """Nginx prints these configurations in turn, the last one again and again."""
+    left = list(answers)
+
     def exec_lines(*_, **__):
         if error:
             raise error
-        return iter(lines)
+        return iter(left.pop(0) if len(left) > 1 else left[0])
 
     monkeypatch.setattr(proxy_image, "exec_lines", exec_lines)
+    monkeypatch.setattr(proxy_image, "FILLED_IN_WITHIN", 1.0 if len(answers) > 1 else 0.0)
 
 
 @pytest.mark.parametrize("app", ["proxy", "backend"])
@@ -34,6 +38,11 @@ def test_a_configuration_in_force_is_looked_for_in_what_nginx_prints(monkeypatch
     assert proxy_image.why_not(REAL, pod(app)) == ""
     says(monkeypatch, STOCK)
     assert f"{app}-1" in proxy_image.why_not(REAL, pod(app))
+
+
+def test_a_pod_may_be_ready_before_its_entrypoint_has_filled_in_the_templates(monkeypatch):
+    says(monkeypatch, STOCK, STOCK, [*STOCK, *IN_FORCE["backend"]])
+    assert proxy_image.why_not(REAL, pod("backend")) == ""
 
 
 def test_a_comment_is_not_in_force(monkeypatch):

@@ -178,6 +178,8 @@ def test_a_node_that_went_away_is_named_where_a_matrix_met_only_silence(cluster,
     real = connect_like(cluster)
     before = {node["metadata"]["name"] for node in cluster.list("nodes")} | {"worker09"}
     assert _gone(real, ClusterError("no connection to pod n3", ""), before) == "node worker09 went away: not Ready"
+    dialing = ApiAnswerError("error dialing backend: connect: no route to host", "", 500, "InternalError", {})
+    assert _gone(real, dialing, before) == "node worker09 went away: not Ready"
     assert _gone(real, ApiAnswerError("Unauthorized", "", 401, "", {}), before) == ""
     assert _gone(cluster, ClusterError("no connection to pod n3", ""), before) == ""
 
