@@ -167,9 +167,8 @@ def _unfit(folder: str) -> str:
 def _why_it_ended(said: str, folder: str) -> str:
     """The reason why a User Mode Linux ended: its own last words, and that its disk is full, which it does not know.
 
-    A panic is told of in one line, with a trace of addresses behind it.
-
-    It has given back by now what it had, so the disk was full if even that is less than a guest may take.
+    Of a panic that is the line that names it, not the last address of the trace behind it. The guest has given back by
+    now what it had, so the disk was full if even that is less than a guest may take.
     """
     panic = next((line for line in said.splitlines() if line.startswith(PANIC)), "")
     words = panic.strip() or last_line(said)
