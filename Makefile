@@ -47,7 +47,7 @@ dashboard:
 
 test:
 	@$(SETUP) test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint:
 	@$(SETUP) dev

@@ -16,7 +16,7 @@ from srcip_nb.dataplane import DataPlane
 from srcip_nb.dataplane_find import find
 from srcip_nb.dataplane_seen import Seen
 from srcip_nb.errors import ClusterError
-from srcip_nb.rest import ApiAnswerError
+from srcip_nb.rest import ApiAnswerError, path_of
 
 if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster
@@ -126,15 +126,10 @@ def _proxy_mode(cluster: Cluster, node: str, deadline: float) -> str:
     left = deadline - time.monotonic()
     if left <= 0:
         return "!not asked: time was over"
-    from kubernetes.client import ApiException, CoreV1Api
-    from urllib3.exceptions import HTTPError
-
+    path = path_of("nodes", None, f"{node}:{METRICS_PORT}", "proxy/proxyMode")
     try:
-        answer: Any = CoreV1Api(cluster.api_client()).connect_get_node_proxy_with_path(
-            f"{node}:{METRICS_PORT}", "proxyMode", _preload_content=False, _request_timeout=min(ASK_WITHIN, left)
-        )
-        return answer.data.decode(errors="replace").strip()[:40]
-    except ApiException as error:
-        return "!may not be read (403)" if error.status == 403 else f"!{error.status} {error.reason}"
-    except HTTPError as error:
-        return f"!{type(error).__name__}"
+        return cluster.rest.text(path, timeout=min(ASK_WITHIN, left)).strip()[:40]
+    except ApiAnswerError as error:
+        return "!may not be read (403)" if error.code == 403 else f"!{error.code} {error.reason}"
+    except ClusterError as error:
+        return f"!{error.cause}"

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srcip_nb import tally, unknowns
-from srcip_nb.errors import ClusterError, SrcipError, UsageError
+from srcip_nb.errors import SrcipError, UsageError
 from srcip_nb.manifest_files import manifest_text
+from srcip_nb.rest import path_of
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -156,23 +157,13 @@ def log_lines(cluster: Cluster, df: pd.DataFrame, requests: Iterable[int] = (0,)
     Raises:
         ClusterError: a log cannot be read.
     """
-    from kubernetes.client import ApiException, CoreV1Api
-
     rows = df[df["request"].isin(list(requests)) & df["pod"].notna()]
     lines = []
     for row in rows.itertuples():
         container = cluster.get("pods", str(row.pod))["spec"]["containers"][0]["name"]
-        try:
-            # _preload_content=False: some releases of the client turn a log into something else
-            answer: Any = CoreV1Api(cluster.api_client()).read_namespaced_pod_log(
-                str(row.pod), cluster.namespace, tail_lines=LOG_TAIL, _preload_content=False
-            )
-        except ApiException as error:
-            cause = f"the log of {row.pod} cannot be read: {error.reason}"
-            raise ClusterError(cause, "Is the pod still there? cluster.pods()") from error
+        log = cluster.rest.text(path_of("pods", cluster.namespace, str(row.pod), "log"), {"tailLines": LOG_TAIL})
         mark = f"?run={row.run}&request={row.request} "
-        said = answer.data.decode(errors="replace").splitlines()
-        lines += [f"{row.pod} {container} {line}" for line in said if mark in line]
+        lines += [f"{row.pod} {container} {line}" for line in log.splitlines() if mark in line]
     return Shown("\n".join(lines))
 
 

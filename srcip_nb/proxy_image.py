@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from srcip_nb.errors import ClusterError
 from srcip_nb.exec_api import BrokeOffError, exec_lines
 from srcip_nb.pod_client import BREAKS
+from srcip_nb.rest import path_of
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -67,22 +68,13 @@ def _printed(cluster: Cluster, pod: str) -> str:
 
 def crashed_by(cluster: Cluster, pod: dict[str, Any]) -> str:
     """Why a pod's nginx ends at once, if it lacks a module; "" for any other reason, or where its log is silent."""
-    from kubernetes.client import ApiException, CoreV1Api
-
-    for previous in (False, True):
+    path = path_of("pods", cluster.namespace, pod["metadata"]["name"], "log")
+    for previous in (None, "true"):
         try:
-            # _preload_content=False: some releases of the client turn a log into something else
-            answer: Any = CoreV1Api(cluster.api_client()).read_namespaced_pod_log(
-                pod["metadata"]["name"],
-                cluster.namespace,
-                tail_lines=LOG_TAIL,
-                previous=previous,
-                _preload_content=False,
-                _request_timeout=WITHIN,
-            )
-        except ApiException:
+            log = cluster.rest.text(path, {"tailLines": LOG_TAIL, "previous": previous}, WITHIN)
+        except ClusterError:
             continue
-        if why := _no_module(answer.data.decode(errors="replace")):
+        if why := _no_module(log):
             return why
     return ""
 
