@@ -95,6 +95,15 @@ mode_ipvs() {
     say "The tests of kube-proxy's mode ipvs will be skipped. Try: sudo apt-get install$missing"
 }
 
+# A clock that tests may have jump: the machine's own is everybody's. Without, they are skipped, and the rest goes on.
+movable_clock() {
+    for library in /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib*/faketime/libfaketimeMT.so.1; do
+        [ ! -e "$library" ] || return 0
+    done
+    if can_install && say "Installing system packages: libfaketime" && install_quietly libfaketime; then return 0; fi
+    say "The tests of a clock that jumps will be skipped. Try: sudo apt-get install libfaketime"
+}
+
 # A virtual environment, also where Debian's python3 comes without its venv module.
 virtual_environment() {
     [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1 || return 0
@@ -146,6 +155,7 @@ system_packages
 if [ "$wanted" = test ] || [ "$wanted" = dev ]; then
     browser
     mode_ipvs
+    movable_clock
 fi
 if ! is_installed; then
     virtual_environment

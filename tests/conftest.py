@@ -43,6 +43,22 @@ def why_no_lab() -> str:
 
 
 @functools.cache
+def why_not_on(kernel: str) -> str:
+    """Why a lab cannot run on a kernel here, found by trying; "" if it can."""
+    from srcip_nb.lab.kernel import can_run
+
+    return can_run(kernel)
+
+
+@pytest.fixture(scope="module", params=["root", "userns", "uml"])
+def kernel(request: pytest.FixtureRequest) -> str:
+    """Each kernel that a lab can run on here, by its name."""
+    if reason := why_not_on(request.param):
+        pytest.skip(f"no lab can run on kernel {request.param} here: {reason}")
+    return request.param
+
+
+@functools.cache
 def why_no_mode(mode: str) -> str:
     """Why no kernel here can do a proxy mode, found by trying; "" if one can."""
     from srcip_nb.errors import LabError

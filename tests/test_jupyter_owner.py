@@ -42,8 +42,9 @@ CONNECT = "import os, srcip_nb; cluster = srcip_nb.connect(quiet=True); print(os
 
 
 class Jupyter:
-    def __init__(self, state_dir) -> None:
+    def __init__(self, state_dir, kernel: str) -> None:
         environment = {**os.environ, "SRCIP_STATE_DIR": str(state_dir), "SRCIP_CONTEXT": "", "SRCIP_LAB": ""}
+        environment["SRCIP_KERNEL"] = kernel
         self.process = subprocess.Popen(
             [sys.executable, "-c", JUPYTER],
             stdin=subprocess.PIPE,
@@ -74,18 +75,18 @@ class Jupyter:
 
 
 @pytest.fixture
-def jupyter(tmp_path, monkeypatch):
+def jupyter(tmp_path, monkeypatch, kernel):
     monkeypatch.setenv("SRCIP_STATE_DIR", str(tmp_path))
-    started = Jupyter(tmp_path)
+    started = Jupyter(tmp_path, kernel)
     yield started
     if started.process.poll() is None:
         started.kill()
 
 
-def test_the_lab_outlives_a_killed_kernel_and_ends_with_jupyter(jupyter):
+def test_the_lab_outlives_a_killed_kernel_and_ends_with_jupyter(jupyter, kernel):
     first, name = jupyter.connect()
     (lab,) = running_labs()
-    assert lab.name == name
+    assert lab.name == name and lab.kernel == kernel
     assert lab.owner == Process.of(jupyter.process.pid)
     traces = Traces(lab)
 
@@ -99,5 +100,5 @@ def test_the_lab_outlives_a_killed_kernel_and_ends_with_jupyter(jupyter):
 
     everything = processes_below(jupyter.process.pid)
     jupyter.kill()
-    assert wait_until(lambda: traces.left() == [], GONE_WITHIN), traces.left()
+    assert traces.all_gone(), traces.left()
     assert wait_until(lambda: not any(process.alive for process in everything), GONE_WITHIN), "the kernel still runs"

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, Protocol
 from srcip_nb.errors import LabError, UsageError
 from srcip_nb.lab.client import LabClient
 from srcip_nb.lab.spec import DEFAULT_NAME, LabSpec
-from srcip_nb.lab.state import LabRecord, Process, find_lab, read_record, state_dir
+from srcip_nb.lab.state import LabRecord, Process, cannot_write, find_lab, read_record, state_dir
 from srcip_nb.lab.trace import Trace
 
 START_WITHIN = 60.0  # seconds
@@ -70,7 +70,10 @@ def start(spec: LabSpec, owner: Process | None, where: Path | None = None, launc
             raise LabError(f"a lab named {spec.name!r} is running already", f"Stop it: srcip-nb lab down {spec.name}")
         directory = where / spec.name
         shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(mode=0o700)
+        try:
+            directory.mkdir(mode=0o700)
+        except OSError as error:
+            raise cannot_write(directory, error) from error
         return _spawn(spec, owner, directory, launch or _program)
 
 
@@ -115,6 +118,7 @@ def _spawn(spec: LabSpec, owner: Process | None, directory: Path, launch: Launch
     except BaseException:
         _end(Process.of(process.pid))
         process.wait(STOP_WITHIN)
+        shutil.rmtree(directory, ignore_errors=True)  # its janitor may be on its way still
         raise
     finally:
         os.close(reading)

@@ -10,13 +10,14 @@ with its start time, so that a number used again by a stranger is never taken fo
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from srcip_nb.errors import LabError
 
@@ -96,6 +97,19 @@ def state_dir() -> Path:
     if path.stat().st_uid != os.getuid():
         raise LabError(f"{path} belongs to another user", "Set SRCIP_STATE_DIR to a directory of your own.")
     return path
+
+
+def is_disk_full(error: BaseException) -> TypeGuard[OSError]:
+    """Whether something failed because a disk, or a user's share of it, has no room left (errno(3))."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def cannot_write(directory: Path, error: OSError) -> LabError:
+    """What is said of a lab's directory that does not take its few files."""
+    return LabError(
+        f"the lab's files cannot be written in {directory}: {error.strerror}",
+        "Make room there, or set SRCIP_STATE_DIR to a directory on another disk.",
+    )
 
 
 def write_record(record: LabRecord) -> None:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ from typing import Any
 from srcip_nb.errors import LabError, SrcipError
 from srcip_nb.lab.kubeconfig import kubeconfig, kubeconfig_text
 from srcip_nb.lab.spec import LabSpec
-from srcip_nb.lab.state import LabRecord, Process, trim_log, write_record
+from srcip_nb.lab.state import LabRecord, Process, cannot_write, is_disk_full, trim_log, write_record
 
 NODES_READY_WITHIN = 30.0  # seconds; a lab that needs longer is broken
-LOG_LOOK_EVERY = 5.0  # seconds
+LOOK_EVERY = 5.0  # seconds, after the log and the record
 
 
 def main() -> None:
@@ -50,8 +50,12 @@ def carry_out(order: dict[str, Any]) -> None:
     except SrcipError as error:
         _tell(ready, {"error": {"cause": error.cause, "remedy": error.remedy}})
     except Exception as error:  # whatever it was, the caller learns it and the log has the traceback
-        traceback.print_exc()
-        _tell(ready, {"error": {"cause": f"the lab broke: {error!r}", "remedy": "This is a fault of srcip-nb."}})
+        told = LabError(f"the lab broke: {error!r}", "This is a fault of srcip-nb.")
+        if is_disk_full(error):
+            told = cannot_write(directory, error)
+        _tell(ready, {"error": {"cause": told.cause, "remedy": told.remedy}})
+        with contextlib.suppress(OSError):  # the log may be on that same full disk
+            traceback.print_exc()
     finally:
         if janitor.stdin:
             janitor.stdin.close()
@@ -82,6 +86,7 @@ class _Supervisor:
         self.created = time.time()
         self.kernel = ""
         self.passed_over: dict[str, str] = {}
+        self._owed: tuple[str, LabSpec] | None = None
 
     async def run(self, ready: Any) -> None:
         """Be the lab until its owner or its agent ends, or SIGTERM comes; at any moment, the start included."""
@@ -92,9 +97,9 @@ class _Supervisor:
         with _watched(self.owner, stopping):
             lab = asyncio.ensure_future(self._be_a_lab(ready))
             ending = asyncio.ensure_future(stopping.wait())
-            trimming = asyncio.ensure_future(_keep_small(self.directory / "log"))
+            keeping = asyncio.ensure_future(_keep_house(self.directory / "log", self._pay))
             await asyncio.wait({lab, ending}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (lab, ending, trimming):
+            for task in (lab, ending, keeping):
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await lab
@@ -113,20 +118,36 @@ class _Supervisor:
             self.kernel, self.passed_over = agent.kernel, agent.passed_over
             served = await parts.enter_async_context(serve(self.spec, agent))
             self._write_files(served.url, served.ca_pem, served.token)
-            served.proxy.on_mode = lambda mode: self._write_record(served.url, replace(self.spec, proxy_mode=mode))
+            served.proxy.on_mode = lambda mode: self._note_mode(served.url, mode)
             try:
                 await asyncio.wait_for(served.nodes_ready(), NODES_READY_WITHIN)
             except asyncio.TimeoutError as error:
                 words = f"the lab's nodes were not Ready within {NODES_READY_WITHIN:.0f} s"
                 raise LabError(words, "See what this machine can do: srcip-nb doctor") from error
             _tell(ready, {"ready": {"url": served.url}})
-            print(f"the lab's kernel process has ended: {await agent.closed}", file=sys.stderr)
+            # Shielded: who cancels this wait must not make it look as if the agent had ended.
+            _say(f"the lab's kernel process has ended: {await asyncio.shield(agent.closed)}")
 
     def _write_files(self, url: str, ca_pem: bytes, token: str) -> None:
         path = self.directory / "kubeconfig"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(kubeconfig_text(kubeconfig(self.spec.name, url, ca_pem, token)))
         self._write_record(url, self.spec)
+
+    def _note_mode(self, url: str, mode: str) -> None:
+        """Put the proxy mode that is in force into the record; on a full disk later, for the nodes have it already."""
+        self._owed = (url, replace(self.spec, proxy_mode=mode))
+        self._pay()
+
+    def _pay(self) -> None:
+        if self._owed is None:
+            return
+        try:
+            self._write_record(*self._owed)
+        except OSError as error:
+            _say(f"the lab's record is not up to date: {error}")
+        else:
+            self._owed = None
 
     def _write_record(self, url: str, spec: LabSpec) -> None:
         """Tell other commands what this lab is; its proxy mode may change while it runs."""
@@ -148,10 +169,19 @@ class _Supervisor:
         )
 
 
-async def _keep_small(log: Path) -> None:
+async def _keep_house(log: Path, pay: Callable[[], None]) -> None:
+    """Keep the log small, and write what could not be written before."""
     while True:
-        trim_log(log)
-        await asyncio.sleep(LOG_LOOK_EVERY)
+        with contextlib.suppress(OSError):  # no room even for what is to be kept: next time
+            trim_log(log)
+        pay()
+        await asyncio.sleep(LOOK_EVERY)
+
+
+def _say(words: str) -> None:
+    """Say it in the log; a disk without room for it is no reason to end."""
+    with contextlib.suppress(OSError):
+        print(words, file=sys.stderr)
 
 
 async def _close(booting: asyncio.Future[Any]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 import threading
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from srcip_nb.lab.proxy.state import ServiceMap
 from srcip_nb.lab.topology import topology, topology_text
 from tests.conftest import kubectl, why_no_mode
 from tests.lab.proxy_objects import endpoint, endpoint_slice, service
+from tests.lab.test_faults import MANIFEST
 
 # A User Mode Linux on a busy machine takes its time.
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -72,6 +73,69 @@ def virtual_server(lab, host: str) -> str:
 def test_round_robin_splits_evenly(ipvs):
     ipvs.cluster.policy("Cluster")
     assert seen(ipvs, 20) == {("worker01", "10.0.5.1"): 10, ("worker02", "10.0.5.0"): 10}
+
+
+# Four connections that stay open, two of them given up again; then eight short ones. Each answer names its endpoint.
+HOLD = """
+import http.client, sys
+def connection(): return http.client.HTTPConnection(sys.argv[1], timeout=20)
+def ask(it):
+    it.request("GET", "/")
+    return it.getresponse().read().decode().split()[0]
+def once():
+    it = connection()
+    try:
+        return ask(it)
+    finally:
+        it.close()
+held = [connection() for _ in range(4)]
+at = [ask(it) for it in held]
+for it, endpoint in zip(held, at):
+    if endpoint != at[0]:
+        it.close()
+print(*at)
+print(*[once() for _ in range(8)])
+print(*[ask(it) for it, endpoint in zip(held, at) if endpoint == at[0]])
+"""
+
+
+def where_connections_go(lab) -> list[list[str]]:
+    """The endpoints of connections that are held, of new ones beside them, and of those that are held still."""
+    kubectl(lab, "apply", "-f", "-", stdin=MANIFEST)
+    try:
+        kubectl(lab, "rollout", "status", "deployment/web", "--timeout=50s")
+        words = ("get", "service", "web", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}")
+        wait_until(lambda: "" if kubectl(lab, *words).stdout else "no address", "an external address", 60)
+        vip = kubectl(lab, *words).stdout
+        nodes = [host["name"] for host in lab.client.hosts() if host["role"] in ("control-plane", "worker")]
+
+        def not_yet() -> str:
+            servers = {node: run(lab, node, "ipvsadm", "-Sn").count(f" {vip}:80 -r ") for node in nodes}
+            return "" if set(servers.values()) == {2} else f"{servers}"
+
+        wait_until(not_yet, "the virtual servers", 60)
+        return [line.split() for line in run(lab, "client", "python3", "-c", HOLD, vip).splitlines()]
+    finally:
+        kubectl(lab, "delete", "deployment,service,configmap", "web", "conf", "--ignore-not-found")
+
+
+def test_with_rr_connections_take_turns(ipvs):
+    held, new, still = where_connections_go(ipvs)
+    assert len({*held}) == 2
+    for one, next_one in pairwise([*held, *new]):
+        assert one != next_one, (held, new)
+    assert still == [held[0]] * 2
+
+
+def test_with_lc_new_connections_go_where_fewest_are_open():
+    if why_no_mode("ipvs"):
+        pytest.skip(why_no_mode("ipvs"))
+    with Lab(name="tests-lc", workers=1, proxy_mode="ipvs", ipvs_scheduler="lc") as lab:
+        held, new, still = where_connections_go(lab)
+    (other,) = {*held} - {held[0]}
+    assert Counter(held) == {held[0]: 2, other: 2}
+    assert new == [other] * 8  # the two that were given up count little, the two that are open much
+    assert still == [held[0]] * 2
 
 
 def test_local_on_a_node_without_a_pod_answers_and_the_clients_address_is_lost(ipvs):
@@ -253,7 +317,8 @@ async def on_a_node() -> None:
 
 async def in_a_user_namespace(on) -> None:
     text = Path(ipvs_sockopt.__file__).read_text(encoding="utf-8")
-    said = await on("client", "unshare", "-Urn", "sh", "-c", NESTED, "sh", SERVERS, sys.executable, stdin=text)
+    # The machine's own Python: a guest has a /tmp of its own, and does not see a virtual environment there.
+    said = await on("client", "unshare", "-Urn", "sh", "-c", NESTED, "sh", SERVERS, "python3", stdin=text)
     loaded, changed, rest = said.split("---\n")
     assert sorted(loaded.splitlines()) == sorted(SERVERS.splitlines())
     assert sorted(changed.splitlines()) == [

@@ -3,10 +3,8 @@
 import contextlib
 import os
 import re
-import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from srcip_nb.lab.state import Process, find_lab, running_labs
 pytestmark = pytest.mark.lab
 
 GONE_WITHIN = 3.0
+GUEST_GONE_WITHIN = 10.0  # a guest powers off by itself, on one CPU that others may keep busy
 
 
 def processes_below(pid: int) -> set[Process]:
@@ -39,11 +38,10 @@ def processes_below(pid: int) -> set[Process]:
     return {process for process in map(Process.of, found) if process}
 
 
-def network_namespaces(processes: set[Process] | None = None) -> set[str]:
-    """The network namespaces that processes live in or hold open, other than this test's own; of all if None."""
+def network_namespaces(processes: set[Process]) -> set[str]:
+    """The network namespaces that processes live in or hold open, other than this test's own."""
     own, found = os.readlink("/proc/self/ns/net"), set()
-    pids = [p.pid for p in processes] if processes is not None else [int(e) for e in os.listdir("/proc") if e.isdigit()]
-    for pid in pids:
+    for pid in (process.pid for process in processes):
         try:
             found.add(os.readlink(f"/proc/{pid}/ns/net"))
             for descriptor in Path(f"/proc/{pid}/fd").iterdir():
@@ -65,17 +63,40 @@ def wait_until(condition, within: float) -> bool:
 
 
 class Traces:
-    """Everything of a running lab that must be gone afterwards."""
+    """Everything of a running lab that must be gone afterwards, a guest's folder among it.
+
+    A namespace is gone once all are gone that are in it or hold it: its number the kernel gives to the next.
+    """
 
     def __init__(self, record) -> None:
-        self.directory = record.directory
         self.processes = processes_below(record.supervisor.pid)
         self.namespaces = network_namespaces(self.processes)
+        everybody = {Process.of(int(entry)) for entry in os.listdir("/proc") if entry.isdigit()} - {None}
+        self.holders = {p for p in everybody - self.processes if network_namespaces({p}) & self.namespaces}
+        folders = (re.search(rb"\0uml_dir=([^\0]+)", command_line(p.pid)) for p in self.processes)
+        self.directories = {record.directory, *(Path(os.fsdecode(found[1])) for found in folders if found)}
+        self.gone_within = GUEST_GONE_WITHIN if len(self.directories) > 1 else GONE_WITHIN
 
     def left(self) -> list[str]:
         left = [f"process {p.pid}" for p in self.processes if p.alive]
-        left += [f"namespace {n}" for n in self.namespaces & network_namespaces()]
-        return left + ([f"directory {self.directory}"] if self.directory.exists() else [])
+        left += [
+            f"a namespace, held by {p.pid}"
+            for p in self.holders
+            if p.alive and network_namespaces({p}) & self.namespaces
+        ]
+        return left + [f"directory {directory}" for directory in self.directories if directory.exists()]
+
+    def all_gone(self) -> bool:
+        """Whether nothing is left, or soon is not."""
+        return wait_until(lambda: self.left() == [], self.gone_within)
+
+
+def command_line(pid: int) -> bytes:
+    """A process's words, each ended by a zero byte; none of one that has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_a_lab_comes_and_goes():
@@ -105,38 +126,6 @@ def test_labs_stand_side_by_side():
         with pytest.raises(LabError, match="running already"):
             Lab(name="one").__enter__()
         assert find_lab("one")
-
-
-@pytest.mark.parametrize("victim", ["supervisor", "agent"])
-def test_killing_a_part_removes_its_lab_and_no_other(victim):
-    with Lab(name="bystander") as bystander:
-        lab = Lab(name="victim")
-        lab.__enter__()
-        traces = Traces(lab.record)
-        pid = lab.record.supervisor.pid if victim == "supervisor" else lab.client.info()["agentPid"]
-        os.kill(pid, signal.SIGKILL)
-        assert wait_until(lambda: traces.left() == [], GONE_WITHIN), traces.left()
-        lab.__exit__(None, None, None)
-        assert bystander.client.exec("client", ["true"]).code == 0
-
-
-OWNER = """
-import sys
-from srcip_nb.lab import Lab
-with Lab(name="owned"):
-    print("up", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_killing_the_owner_removes_its_lab():
-    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with owner:
-        assert owner.stdout.readline() == "up\n"
-        traces = Traces(find_lab("owned"))
-        assert len(traces.processes) >= 3
-        owner.kill()
-        assert wait_until(lambda: traces.left() == [], GONE_WITHIN), traces.left()
 
 
 def test_a_lab_of_nobody_outlives_who_started_it(cli):
@@ -219,19 +208,3 @@ def test_no_host_and_no_pod_has_a_way_out(lab, cluster):
 
 def _run(*argv: str) -> str:
     return subprocess.run(argv, text=True, capture_output=True, check=True).stdout
-
-
-@pytest.mark.timeout(300)
-def test_ten_labs_in_a_row_leave_nothing():
-    def here() -> tuple[int, int, list[str]]:
-        return len(processes_below(os.getpid())), len(os.listdir("/proc/self/fd")), sorted(os.listdir(state))
-
-    state = os.environ["SRCIP_STATE_DIR"]
-    with Lab(workers=1):
-        pass
-    before = here()
-    for _ in range(10):
-        with Lab(workers=1) as lab:
-            traces = Traces(lab.record)
-        assert traces.left() == []
-    assert here() == before

@@ -33,11 +33,11 @@ def test_a_supervisor_looks_after_its_log(tmp_path: Path, monkeypatch: pytest.Mo
     log = tmp_path / "log"
     log.write_bytes(b"x" * 99 + b"\n")
     trimmed = asyncio.Event()
-    monkeypatch.setattr(supervisor, "LOG_LOOK_EVERY", 0)
+    monkeypatch.setattr(supervisor, "LOOK_EVERY", 0)
     monkeypatch.setattr(supervisor, "trim_log", lambda path: trimmed.set() if path == log else None)
 
     async def look() -> None:
-        task = asyncio.ensure_future(supervisor._keep_small(log))
+        task = asyncio.ensure_future(supervisor._keep_house(log, lambda: None))
         await asyncio.wait_for(trimmed.wait(), 5)
         task.cancel()
 

@@ -230,7 +230,7 @@ class NodeController(Controller[str]):
         if not pods:
             self._missing_since.pop(name, None)
             return None
-        left = self._missing_since.setdefault(name, time.time()) + ORPHANS_STAY - time.time()
+        left = self._missing_since.setdefault(name, time.monotonic()) + ORPHANS_STAY - time.monotonic()
         if left > 0:
             return left
         for pod in pods:

@@ -39,6 +39,11 @@ class AgentError(LabError):
         self.code = code
 
 
+def last_line(words: str) -> str:
+    """The last line of a text."""
+    return words.rpartition("\n")[2]
+
+
 class Stream:
     """A request that sends events while it runs: ``async for event in stream``, then ``stream.result``."""
 
@@ -115,7 +120,7 @@ class Agent:
         process: asyncio.subprocess.Process,
         wire: Wire,
         stderr: asyncio.StreamReader,
-        explain: Callable[[str], str] = str,
+        explain: Callable[[str], str] = last_line,
     ) -> None:
         self._explain = explain
         self._process = process
@@ -248,7 +253,7 @@ class Agent:
         finally:
             code = await self._process.wait()
             await asyncio.wait(self._tasks[2:], timeout=0.5)
-            words = self._last_words.decode(errors="replace").strip().rpartition("\n")[2]
+            words = self._last_words.decode(errors="replace").strip()
             self._end("it was closed" if self._is_closing else self._explain(words or f"exit status {code}"))
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -298,7 +303,7 @@ class Agent:
         done, _ = await asyncio.wait([self.closed], timeout=timeout)
         if not done:
             self._kill()
-            await self.closed
+            await asyncio.shield(self.closed)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

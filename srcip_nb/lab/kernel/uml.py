@@ -25,12 +25,13 @@ import tempfile
 from collections.abc import Iterator
 
 from srcip_nb.errors import LabError
-from srcip_nb.lab.kernel.channel import LONGEST_ANSWER, Agent
+from srcip_nb.lab.kernel.channel import LONGEST_ANSWER, Agent, last_line
 from srcip_nb.lab.kernel.native import AGENT, PATH, install_command, missing_programs
 
 PROGRAM = "linux.uml"
 MEGABYTES = 128
 START_TIMEOUT = 60.0
+PANIC = "Kernel panic"
 INSTALL = "sudo apt-get install -y user-mode-linux"
 BUILD = "make kernel"
 
@@ -176,11 +177,14 @@ def _unfit(folder: str) -> str:
     return "" if free >= MEGABYTES << 20 else f"has only {free >> 20} MB free"
 
 
-def _why_it_ended(words: str, folder: str) -> str:
+def _why_it_ended(said: str, folder: str) -> str:
     """The reason why a User Mode Linux ended: its own last words, and that its disk is full, which it does not know.
 
-    It has given back by now what it had, so the disk was full if even that is less than a guest may take.
+    Of a panic that is the line that names it, not the last address of the trace behind it. The guest has given back by
+    now what it had, so the disk was full if even that is less than a guest may take.
     """
+    panic = next((line for line in said.splitlines() if line.startswith(PANIC)), "")
+    words = panic.strip() or last_line(said)
     with contextlib.suppress(OSError):
         reason = _unfit(os.path.dirname(folder))
         return (
