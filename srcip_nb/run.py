@@ -9,36 +9,31 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import secrets
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from srcip_nb.cluster import is_ready
 from srcip_nb.errors import SrcipError, UsageError
-from srcip_nb.imports import hidden
+from srcip_nb.execute import execute, papermill
 from srcip_nb.permissions import require_feature
 from srcip_nb.progress import Progress
-from srcip_nb.recordings import folder_of
 from srcip_nb.worlds import connect
 
 if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster
 
 LANGUAGES = ("en", "ja")
-CELL_WITHIN = 180  # seconds; the slowest cell waits for a rollout
-KERNEL_WITHIN = 60  # seconds
+SIDE_BY_SIDE = 2  # labs and notebooks at a time, for a whole course on a machine with two CPUs or more
 NODE_GRACE = 55  # seconds
-
-# ipykernel 7.4 warns at every start that it runs over TCP on 127.0.0.1, and logs an error when it is interrupted while
-# it is shut down. What goes wrong in a cell is an output, never a matter of this log.
-QUIET_KERNEL = ["--IPKernelApp.log_level=CRITICAL"]
 
 SETTINGS = {"namespace": "SRCIP_NAMESPACE", "image": "SRCIP_IMAGE", "adopt": "SRCIP_ADOPT"}
 """What ``connect()`` is told in every notebook, by the environment: no notebook needs a parameter for it."""
@@ -100,7 +95,10 @@ def run(
     progress: bool = False,
     began: Callable[[Cluster], None] | None = None,
 ) -> list[Verdict]:
-    """Execute notebooks one after the other, in a lab of their own or against a cluster.
+    """Execute notebooks, in a lab of their own or against a cluster.
+
+    They go one after the other, in the order given. A whole course in labs of its own goes two notebooks at a time,
+    each in its own lab, where there are CPUs for that.
 
     Args:
         notebooks: which ones; the whole course if empty.
@@ -115,7 +113,7 @@ def run(
         began: called with the cluster, or the lab that was started, before the first notebook.
 
     Returns:
-        One verdict a notebook, in the order they ran.
+        One verdict a notebook, in the order they were given.
 
     Raises:
         UsageError: a notebook does not exist or has no such parameter, or there can be no such folder.
@@ -139,24 +137,36 @@ def run(
         Path(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"the folder {out} cannot be made: {error.strerror}", "Name another with --out.") from error
-    world = contextlib.nullcontext() if context else _world(lab, replay, progress)
+    side_by_side = SIDE_BY_SIDE if not notebooks and (os.cpu_count() or 1) >= SIDE_BY_SIDE else 1
     before = ready_nodes(cluster) if cluster else set()
-    with (
-        world,
-        tempfile.TemporaryDirectory() as markers,
-        set_environment(SRCIP_STRICT="0", SRCIP_MARKER_DIR=markers, **settings),
-    ):
+    with set_environment(SRCIP_STRICT="0", **settings), contextlib.ExitStack() as stack:
+        worlds = [{}] if context else _worlds(stack, lab, replay, side_by_side, progress)
+        stack.enter_context(set_environment(**worlds[0]))
         if began:
             began(cluster or connect(lab=os.environ["SRCIP_LAB"], quiet=True))
-        verdicts = []
-        for path in paths:
-            verdict = _execute(path, values, Path(out), Path(markers), progress)
+        free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        for world in worlds:
+            free.put(world)
+
+        def one(path: Path) -> Verdict:
+            world = free.get()
+            try:
+                verdict = _execute(path, values, Path(out), world, progress)
+            finally:
+                free.put(world)
             if cluster and verdict.verdict == FAILED:
                 gone = what_went_away(cluster, before)
                 if gone:
                     verdict = replace(verdict, verdict=NOT_FINISHED, reason=f"{gone}; {verdict.reason}")
-            verdicts.append(verdict)
-        return verdicts
+            return verdict
+
+        if len(worlds) == 1:
+            return [one(path) for path in paths]
+        pool = ThreadPoolExecutor(len(worlds))
+        try:
+            return list(pool.map(one, paths))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # interrupted: the labs end, and with them what runs in them
 
 
 def ready_nodes(cluster: Cluster) -> set[str]:
@@ -190,29 +200,30 @@ def what_went_away(cluster: Cluster, before: set[str]) -> str:
 def _check_runnable(path: Path, values: dict[str, Any]) -> None:
     if not path.is_file():
         raise UsageError(f"there is no notebook {path}", "Leave the name out to run the whole course.")
-    known = _papermill().inspect_notebook(str(path)) if values else {}
+    known = papermill().inspect_notebook(str(path)) if values else {}
     for name in values:
         if name not in known:
             raise UsageError(f"{path.name} has no parameter {name!r}", f"It has: {', '.join(known) or 'none'}.")
 
 
-def _world(lab: str | None, replay: str | None, progress: bool) -> contextlib.AbstractContextManager[None]:
+def _worlds(
+    stack: contextlib.ExitStack, lab: str | None, replay: str | None, count: int, progress: bool
+) -> list[dict[str, str]]:
+    """What ``connect()`` finds in the environment of a kernel: a recording, a lab that runs, or labs started here."""
     if replay:
-        return set_environment(SRCIP_REPLAY=str(folder_of(replay).resolve()), SRCIP_CONTEXT="")
-    return set_environment(SRCIP_LAB=lab, SRCIP_CONTEXT="") if lab else _lab(progress)
+        return [{"SRCIP_REPLAY": replay, "SRCIP_CONTEXT": ""}]
+    names = [lab] if lab else [_start_lab(stack, progress) for _ in range(count)]
+    return [{"SRCIP_LAB": name, "SRCIP_CONTEXT": ""} for name in names]
 
 
-@contextlib.contextmanager
-def _lab(progress: bool) -> Iterator[None]:
-    """A lab that the notebooks' ``connect()`` finds by its name."""
+def _start_lab(stack: contextlib.ExitStack, progress: bool) -> str:
+    """The name of a lab that ends with the block."""
     from srcip_nb.lab import Lab
 
-    with contextlib.ExitStack() as stack:
-        with Progress("the lab", progress, sys.stderr) as step:
-            lab = stack.enter_context(Lab())
-            step.result = f"{len(lab.client.hosts())} hosts"
-        stack.enter_context(set_environment(SRCIP_LAB=lab.name, SRCIP_CONTEXT=""))
-        yield
+    with Progress("the lab", progress, sys.stderr) as step:
+        lab = stack.enter_context(Lab())
+        step.result = f"{len(lab.client.hosts())} hosts"
+    return lab.name
 
 
 @contextlib.contextmanager
@@ -234,52 +245,19 @@ def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _execute(path: Path, values: dict[str, Any], out: Path, markers: Path, progress: bool) -> Verdict:
+def _execute(path: Path, values: dict[str, Any], out: Path, world: dict[str, str], progress: bool) -> Verdict:
     """Execute one notebook, a line of progress about it."""
-    with Progress(_name(path), progress, sys.stderr) as step:
-        verdict = _executed(path, values, out, markers)
-        step.result = "" if verdict.verdict == PASSED else verdict.verdict
-        step.failed = verdict.verdict != PASSED
-    return verdict
-
-
-def _papermill() -> ModuleType:
-    """papermill, imported when the lab is up already, without jsonschema's grammar of international addresses (3 s)."""
-    with hidden("rfc3987_syntax"):
-        import papermill
-    return papermill
-
-
-def _executed(path: Path, values: dict[str, Any], out: Path, markers: Path) -> Verdict:
-    papermill = _papermill()
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-
-    output = out / path.parent.name / path.name
-    output.parent.mkdir(parents=True, exist_ok=True)
-    marker = markers / "done.json"
-    marker.unlink(missing_ok=True)
-    started = time.monotonic()
-    reason = ""
-    try:
-        papermill.execute_notebook(
-            str(path),
-            str(output),
-            parameters=values,
-            cwd=str(path.parent),
-            kernel_name="python3",
-            execution_timeout=CELL_WITHIN,
-            start_timeout=KERNEL_WITHIN,
-            progress_bar=False,
-            extra_arguments=QUIET_KERNEL,
-        )
-    except PapermillExecutionError as error:
-        reason = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
-    except (CellTimeoutError, DeadKernelError) as error:
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    seconds = time.monotonic() - started
-    said = json.loads(marker.read_text()) if marker.exists() else None
-    verdict, reason = judge(reason, said)
+    with Progress(_name(path), progress, sys.stderr) as step, tempfile.TemporaryDirectory() as markers:
+        output = out / path.parent.name / path.name
+        output.parent.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        stopped = execute(path, output, values, {**world, "SRCIP_MARKER_DIR": markers})
+        seconds = time.monotonic() - started
+        marker = Path(markers) / "done.json"
+        said = json.loads(marker.read_text()) if marker.exists() else None
+        verdict, reason = judge(stopped, said)
+        step.result = "" if verdict == PASSED else verdict
+        step.failed = verdict != PASSED
     checks, unknown = (tuple((said or {}).get(key) or ()) for key in ("checks", "unknown_sources"))
     return Verdict(_name(path), seconds, verdict, reason, output, checks, unknown)
 
