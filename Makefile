@@ -6,7 +6,7 @@ SETUP := PYTHON=$(PYTHON) sh scripts/setup.sh
 
 .PHONY: help setup run handout slides solutions lab dashboard kernel test lint bench clean
 help:
-	@echo "make run    execute the course in a lab of its own: table, executed notebooks and handout under out/"
+	@echo "make run    execute the course in labs of its own: table, executed notebooks and handout under out/"
 	@echo "make handout  the course, executed, as a book and notebook by notebook: HTML and PDF under out/handout/"
 	@echo "make slides  the course, executed, as slides: HTML and PDF under out/slides/"
 	@echo "make solutions  the notebooks with their exercises solved, under out/"

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from srcip_nb.lab.agent.protocol import pack, unpack
 from srcip_nb.lab.kernel import AgentError
 from tests.lab.agentlab import KernelLab, kernel_lab
 
@@ -93,9 +94,21 @@ def test_requests_that_make_no_sense(lab: KernelLab):
 
 
 def test_lines_that_are_no_request_do_no_harm(lab: KernelLab):
-    for line in (b"garbage", b"[]", b"&", b'{"id": [], "op": "ping"}', b'{"op": "ping"}', b"\xff" * 4000):
+    no_object, no_id = b'{"id": [], "op": "ping"}', b'{"op": "ping"}'
+    for line in (b"garbage", b"[]", b"&", no_object, no_id, b"\xff" * 4000, b"=garbage", b"=QUJD", pack(b"[]")):
         lab.agent._lines.put_nowait(line)
     assert lab.call("ping") == "pong"
+
+
+@pytest.mark.parametrize("message", [b"{}", b'{"text": "' + 9999 * b"x" + b'"}'])
+def test_what_is_packed_is_unpacked_and_what_is_not_is_left(message):
+    assert unpack(pack(message)) == unpack(message) == message
+    assert b"\n" not in pack(message)
+
+
+def test_a_long_request_is_packed_on_its_way(lab: KernelLab):
+    text = "long " * 40_000
+    assert lab.call("exec", host="client", argv=["wc", "-c"], stdin=text)["stdout"].strip() == "200000"
 
 
 def test_a_listener_that_fails_does_not_stop_the_others(lab: KernelLab):

@@ -229,14 +229,24 @@ class Visitor:
         client_ip, exchange.client_port = channel.getsockname()
         exchange.client_ip = "" if client_ip == "0.0.0.0" else client_ip
         if code == errno.EINPROGRESS:
-            # Between namespaces the answer may come before connect has returned. The kernel then keeps an ICMP error as
-            # a "soft" one, to be had only by asking, and tries again a second later.
-            code = channel.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            code = self._send_early(exchange, channel)
         if code:
             self._end(exchange, error_word(code))
             return
         self._deadlines.append(exchange)
-        self._epoll.register(channel.fileno(), select.EPOLLOUT)
+        self._epoll.register(channel.fileno(), select.EPOLLOUT if exchange.request else select.EPOLLIN)
+
+    def _send_early(self, exchange: Exchange, channel: socket.socket) -> int:
+        """Send at once: between namespaces the connection mostly stands before connect has returned; 0 or an errno."""
+        try:
+            exchange.request = exchange.request[channel.send(exchange.request) :]
+        except BlockingIOError:
+            # Not yet, or never: the kernel keeps an ICMP error that came before connect returned as a "soft" one, to
+            # be had only by asking, and tries again a second later.
+            return channel.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except OSError as error:
+            return error.errno or 0
+        return 0
 
     def _resolve(self, host: str) -> str:
         if host not in self._addresses:

@@ -1,7 +1,8 @@
 r"""The host's end of the wire to an agent: requests out, answers and events in, for asyncio.
 
-A long request goes in pieces (``&PIECE\n``), and every line waits for the agent's ``+`` to the line before: a serial
-line of User Mode Linux stops for ever when its buffer fills. How long a piece may be the agent says in its first line.
+A long request goes packed and in pieces (``&PIECE\n``), and every line waits for the agent's ``+`` to the one before: a
+serial line of User Mode Linux stops for ever when its buffer fills. How long a piece may be the agent says in its first
+line; the rest is in ``agent/protocol.py``.
 One task writes, one reads, so any number of requests may be under way at once.
 """
 
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from srcip_nb.errors import LabError
+from srcip_nb.lab.agent.protocol import pack, unpack
 
 PIECE = 3000
 LONGEST_ANSWER = 256 << 20
@@ -225,6 +227,8 @@ class Agent:
         while True:
             line = await self._lines.get()
             length = self.ready.get("piece", PIECE)
+            if len(line) > length:
+                line = pack(line)
             pieces = [line[at : at + length] for at in range(0, len(line), length)]
             for number, piece in enumerate(pieces, start=1):
                 await self._may_send.acquire()
@@ -242,7 +246,7 @@ class Agent:
                 if line == b"+\n":
                     self._may_send.release()
                     continue
-                self._take(json.loads(line))
+                self._take(json.loads(unpack(line.rstrip(b"\n"))))
         except (ValueError, TypeError, KeyError) as error:
             self._last_words = f"it said what cannot be understood: {error!r}".encode()
             self._kill()
