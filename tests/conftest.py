@@ -8,6 +8,7 @@ import asyncio
 import functools
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STATE] = os.environ.get("SRCIP_STATE_DIR")
     for name in ("SRCIP_LAB", "SRCIP_CONTEXT", "KUBECONFIG"):
         os.environ.pop(name, None)
+    # A worker of pytest-xdist ignores Ctrl-C, and the programs that a test starts would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 STATE = pytest.StashKey[str | None]()

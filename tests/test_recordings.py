@@ -69,6 +69,10 @@ def test_two_labs_are_there_at_least():
     assert sum(file.stat().st_size for file in FILES) < 3_000_000
 
 
+OF_A_LABS_KERNELS = {("kubernetes-1.36", "06")}
+"""Recordings of a real cluster where the exercises ask what only a lab's nodes tell: there is nothing to solve."""
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.name}")
 def test_a_recording_is_small_and_says_nothing_of_the_machine(file):
     assert file.stat().st_size < 500_000
@@ -96,12 +100,14 @@ class Played(NamedTuple):
     shown: list[tuple[str, dict[str, str], dict[str, Any]]]
 
 
-def play(book: Path) -> Played:
-    """Execute a notebook's cells, its exercises solved, one after the other in an IPython within this process."""
+def play(book: Path, is_solved: bool = True) -> Played:
+    """Execute a notebook's cells, its exercises solved or not, one after the other in an IPython in this process."""
     config = Config({"HistoryManager": {"enabled": False}, "InteractiveShell": {"colors": "nocolor"}})
     shell = InteractiveShell.instance(config=config)
     shell.display_formatter.active_types = shell.display_formatter.format_types  # as a notebook, not a terminal
-    sources = [cell.source for cell in solved(nbformat.read(book, 4)).cells if cell.cell_type == "code"]
+    notebook = nbformat.read(book, 4)
+    notebook = solved(notebook) if is_solved else notebook
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     said, shown, value = "", [], None
     try:
         for source in sources:
@@ -132,11 +138,11 @@ NOT_RECORDED = ("machine.kernels()", "machine.not_ok(", "quiz.", "growth", "tomo
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.name}")
 def test_the_course_passes_on_a_recording_and_says_that_it_is_one(file, alone, monkeypatch):
     name, number = file.parent.name, file.name.removesuffix(SUFFIX)
-    lang = LANG.get(name, "en")
+    lang, is_of_a_labs_kernels = LANG.get(name, "en"), (name, number) in OF_A_LABS_KERNELS
     monkeypatch.setenv("SRCIP_LANG", lang)
     monkeypatch.setenv("SRCIP_REPLAY", name)
     try:
-        summary, said, shown = play(book_of(number, lang))
+        summary, said, shown = play(book_of(number, lang), not is_of_a_labs_kernels)
     except NotRecordedError as error:
         pytest.fail(f"{name}, {number}: {error.cause}; {anew(name, number)}")
     assert summary.held and not summary.failed and not summary.open, summary
@@ -150,7 +156,7 @@ def test_the_course_passes_on_a_recording_and_says_that_it_is_one(file, alone, m
             assert MARKS[lang] in about["image/png"]["alt"]
         if is_table:
             assert [MARKS[lang] in data[form] for form in ("text/html", "text/plain")] == [is_recorded] * 2, source
-    assert marked >= (1 if number == "00" else 5)
+    assert marked >= (1 if number == "00" else 3 if is_of_a_labs_kernels else 5)
 
 
 def test_a_notebook_runs_twice_in_a_row_on_its_recording(alone, monkeypatch):

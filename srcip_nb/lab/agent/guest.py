@@ -32,8 +32,13 @@ _RNDADDENTROPY = 0x40085203  # linux/random.h
 _FINIT_MODULE = 313  # x86_64; User Mode Linux runs on no other machine
 _POWER_OFF = 0x4321FEDC  # linux/reboot.h
 _EXISTS = 17
-# Debian's default of 2,048 would stall a lab after as many connections.
-_CONNTRACK = {"nf_conntrack_max": "65536", "nf_conntrack_tcp_timeout_time_wait": "10"}
+# Debian's default of 2,048 would stall a lab after as many connections. A long chain takes no new entry (linux v6.1
+# net/netfilter/nf_conntrack_core.c, MAX_CHAINLEN), and 1,024 buckets have such chains after some thousand connections.
+_CONNTRACK = {
+    "nf_conntrack_buckets": "65536",
+    "nf_conntrack_max": "65536",
+    "nf_conntrack_tcp_timeout_time_wait": "10",
+}
 
 
 def start() -> Wire:
