@@ -48,7 +48,7 @@ def exec_lines(
 
     Raises:
         ApiAnswerError: the API refused: no such pod, it does not run, no permission.
-        BrokeOffError: the connection ended without a word.
+        BrokeOffError: the connection ended without a word, before the program began or later.
         ClusterError: it broke, time ran out, or the program failed; the message quotes its errors.
     """
     channel = _connect(cluster, pod, argv)
@@ -98,6 +98,10 @@ def _connect(cluster: Cluster, pod: str, argv: Sequence[str]) -> WebSocket:
         )
     except websocket.WebSocketBadStatusException as error:
         raise _refusal(error) from error
+    except websocket.WebSocketConnectionClosedException as error:
+        raise BrokeOffError(
+            f"the connection to pod {pod} broke off before its program began", "Run it again"
+        ) from error
     except (OSError, websocket.WebSocketException) as error:
         raise ClusterError(
             f"no connection for a program in pod {pod} by {base}: {error}", "Is the API server there?"

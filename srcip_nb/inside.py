@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from srcip_nb.addresses import addresses
 from srcip_nb.clients import find_client
 from srcip_nb.cluster import wait_until
-from srcip_nb.traffic import find_targets, internal_ip, log_lines, table_of
+from srcip_nb.text import t
+from srcip_nb.traffic import entry_targets, internal_ip, log_lines, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +95,9 @@ def visit_from(
     import pandas as pd
 
     body = cluster.get("services", service)
-    targets = find_targets(body, cluster.list("nodes"), target)
+    targets, instead = entry_targets(cluster, body, target)
+    if instead:
+        print(t("visit.instead", target=targets[0], why=instead))
     senders = [find_client(cluster, name) for name in clients]
     run, started = secrets.token_hex(4), time.monotonic()
 

@@ -27,7 +27,7 @@ from srcip_nb.proxy_image import crashed_by, why_not
 from srcip_nb.rest import path_of
 from srcip_nb.rollout import service_address, wait_ready
 from srcip_nb.text import t
-from srcip_nb.traffic import COLUMNS, find_targets, join, log_lines, send, table_of
+from srcip_nb.traffic import COLUMNS, entry_targets, find_targets, log_lines, send, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,8 +120,8 @@ def visit_proxy(
         n: how many.
         port: of the Service proxy, 80 (X-Forwarded-For) or 8080 (PROXY protocol).
         headers: header fields that the client sends, for example an X-Forwarded-For of its own making.
-        target: None: the proxy's external address; "nodeport": a node port of the node with the proxy's pod; or
-            host:port.
+        target: None: the proxy's external address, a node port where it has none; "nodeport": a node port of the node
+            with the proxy's pod; or host:port.
         client: the host that sends them; None: the first of ``cluster.clients()``.
         timeout: seconds a request may take.
 
@@ -171,16 +171,14 @@ def _target(cluster: Cluster, port: int, target: str | None) -> str:
     ports = {entry["port"]: entry for entry in service["spec"]["ports"]}
     if port not in ports:
         raise UsageError(f"the proxy has no port {port}", f"It has: {', '.join(map(str, ports))}")
+    only = {**service, "spec": {**service["spec"], "ports": [ports[port]]}}
     if target == "nodeport":
-        node = _pod(cluster)["spec"]["nodeName"]
-        only = {**service, "spec": {**service["spec"], "ports": [ports[port]]}}
-        return find_targets(only, cluster.list("nodes"), node)[0]
-    if target:
-        return find_targets(service, [], target)[0]
-    address = service_address(service)
-    if not address:
-        raise UsageError("the proxy has no external address", "Take its node port: target='nodeport'")
-    return join(address, port)
+        return find_targets(only, cluster.list("nodes"), _pod(cluster)["spec"]["nodeName"])[0]
+    if target or service_address(service):
+        return find_targets(only, [], target)[0]
+    (where,), instead = entry_targets(cluster, only, None)
+    print(t("visit.instead", target=where, why=instead))
+    return where
 
 
 def _pod(cluster: Cluster, name: str = PROXY) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Requests from a pod: what curl says, and the same from a lab's pods and nodes."""
 
 import pytest
+import websocket
 
 from srcip_nb import pod_client
 from srcip_nb.clients import find_client
@@ -8,6 +9,7 @@ from srcip_nb.errors import ClusterError, UsageError
 from srcip_nb.exec_api import BrokeOffError, exec_lines
 from srcip_nb.pod_client import failures, result_of, send_from_pod
 from srcip_nb.rest import ApiAnswerError
+from tests.cluster_fakes import serving
 
 NOW = 1_800_000_000_000_000_000
 URL = "http://192.168.1.56/?run=8f1c02d4&request=7"
@@ -108,6 +110,15 @@ def test_a_program_in_a_pod_that_fails_or_hangs_is_told(webserver):
         list(exec_lines(webserver, at, ["sleep", "20"], timeout=0.5))
     with pytest.raises(ApiAnswerError, match="not found"):
         list(exec_lines(webserver, "seminar/nobody", ["true"], timeout=5))
+
+
+def test_a_connection_that_is_closed_before_it_stands_broke_off(monkeypatch):
+    def closed(*_, **__):
+        raise websocket.WebSocketConnectionClosedException("socket is already closed.")
+
+    monkeypatch.setattr(websocket, "create_connection", closed)
+    with serving({}) as (_, cluster), pytest.raises(BrokeOffError, match="before its program began"):
+        list(exec_lines(cluster, "seminar/web", ["true"], timeout=1))
 
 
 def test_what_has_no_result_yet_is_sent_once_more_where_the_way_breaks_off(monkeypatch):

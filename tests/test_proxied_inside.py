@@ -138,3 +138,18 @@ def test_fields_of_a_service_are_in_force_when_the_call_returns(behind_proxy):
     assert inside.hints(behind_proxy, "backend")["FOR NODES"].isna().all()
     with pytest.raises(ApiAnswerError, match="trafficDistribution"):
         patch_service(behind_proxy, "backend", marker="proxy", trafficDistribution="Near")
+
+
+@pytest.mark.lab
+def test_without_an_external_address_the_way_in_is_a_node_port_and_that_is_said(behind_proxy, capsys):
+    objects = lesson_objects(behind_proxy.namespace, "proxy.yaml")
+    (body,) = [one for one in objects if (one["kind"], one["metadata"]["name"]) == ("Service", "proxy")]
+    body["spec"]["loadBalancerClass"] = "nobody.example/serves"
+    services = f"/api/v1/namespaces/{behind_proxy.namespace}/services"
+    behind_proxy.request("DELETE", f"{services}/proxy")
+    behind_proxy.request("POST", services, body)
+    proxied.trust(behind_proxy, proxied.NOBODY)  # in force once every node has the new Service too
+    seen = [proxied.visit_proxy(behind_proxy, 2, port) for port in (proxied.HTTP, proxied.STREAM)]
+    seen.append(inside.visit_from(behind_proxy, ["client"], 2, service="proxy", target=None))
+    assert [list(one["status"]) for one in seen] == [[200, 200]] * 3
+    assert capsys.readouterr().out.count("no load balancer gave an address; the node port of") == 3
