@@ -25,6 +25,8 @@ from .reactor import Reactor
 from .spaces import Space, in_thread
 
 LONGEST_LINE = 16384
+# What comes line after line is read some lines at a time: each time costs as much as a request itself on a slow kernel.
+BUSY, PAUSE = 0.02, 0.01  # seconds between two readings that are called busy, and how long the next one waits then
 
 
 def signal_number(name: object) -> int:
@@ -62,6 +64,7 @@ class LogPipe:
         self._on_end = on_end
         self._reactor = reactor
         self._rest = b""
+        self._read_at = 0.0
         os.set_blocking(fd, False)
         reactor.watch(fd, self._read)
 
@@ -70,6 +73,10 @@ class LogPipe:
             data = os.read(self._fd, 65536)
         except BlockingIOError:
             return
+        before, self._read_at = self._read_at, time.monotonic()
+        if data and self._read_at - before < BUSY:
+            self._reactor.forget(self._fd)
+            self._reactor.call_later(PAUSE, self._go_on)
         whole, newline, rest = (self._rest + data).rpartition(b"\n")
         while len(rest) > LONGEST_LINE or (rest and not data):
             whole, newline, rest = whole + newline + rest[:LONGEST_LINE], b"\n", rest[LONGEST_LINE:]
@@ -80,6 +87,9 @@ class LogPipe:
             self._reactor.forget(self._fd)
             os.close(self._fd)
             self._on_end()
+
+    def _go_on(self) -> None:
+        self._reactor.watch(self._fd, self._read)
 
 
 class Container:

@@ -31,10 +31,11 @@ class Reactor:
         self._order = itertools.count()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._thread = threading.Thread(target=self._run, name="reactor", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
-        threading.Thread(target=self._run, name="reactor", daemon=True).start()
+        self._thread.start()
 
     def call(self, function: Callable[[], None]) -> None:
         """Run a function in the reactor's thread soon."""
@@ -57,8 +58,11 @@ class Reactor:
 
     def call_later(self, delay: float, function: Callable[[], None]) -> None:
         """Run a function in the reactor's thread after a number of seconds."""
-        due = time.monotonic() + delay
-        self.call(lambda: heapq.heappush(self._timers, (due, next(self._order), function)))
+        timer = (time.monotonic() + delay, next(self._order), function)
+        if threading.current_thread() is self._thread:
+            heapq.heappush(self._timers, timer)
+        else:
+            self.call(lambda: heapq.heappush(self._timers, timer))
 
     def watch(self, fd: int, callback: Callable[[], None], events: int = READ) -> None:
         """Call back whenever a file descriptor is ready."""
