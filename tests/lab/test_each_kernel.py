@@ -292,7 +292,7 @@ def clock(tmp_path) -> Clock:
     """By libfaketime, for the machine's own clock is everybody's."""
     found = [path for pattern in FAKETIME for path in glob.glob(pattern)]
     if not found:
-        pytest.skip("there is no libfaketime here: sudo apt-get install faketime")
+        pytest.skip("there is no libfaketime here: sudo apt-get install libfaketime")
     clock = Clock(found[0], tmp_path / "clock")
     clock.jump(JUMPS[0])
     argv = [sys.executable, "-c", "import time; print(time.time())"]
