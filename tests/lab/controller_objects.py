@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -199,9 +200,15 @@ class Running:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def until(self, condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-        """Return what the condition gives as soon as it gives something true; looked at after each change."""
+        """Return what the condition gives as soon as it gives something true.
+
+        Looked at after each change of an object, and now and then between them: a pod's log is none.
+        """
+        changed = time.monotonic()
         while not (found := condition()):
-            if not await self._changes.wait(seconds):
+            if await self._changes.wait(0.05):
+                changed = time.monotonic()
+            elif time.monotonic() - changed > seconds:
                 raise AssertionError(f"did not come about in {seconds} s; events: {self.events()}")
         return found
 

@@ -126,7 +126,7 @@ def test_two_containers_of_a_pod_each_have_their_own_processes() -> None:
         assert cluster.get("pods", "web")["status"]["containerStatuses"][0]["restartCount"] == 0
         # Still the very same log: the first's standard output is reached by its own /proc.
         await get(80)
-        await cluster.until(lambda: "curl" in cluster.podlogs.read("seminar", "web", "first"), 1.0)
+        await cluster.until(lambda: "curl" in cluster.podlogs.read("seminar", "web", "first"))
         cluster.store.delete("pods", "seminar", "web")
         await cluster.until(lambda: not cluster.pods())
 
@@ -144,7 +144,7 @@ def test_a_pod_on_its_hosts_network_is_there_and_leaves_the_host_as_it_was() -> 
         cluster.create_pod(hostNetwork=True)
         await cluster.until_ready()
         assert "Welcome to nginx" in await on("client", "curl", "-s", "http://192.168.1.45/")
-        await cluster.until(lambda: "192.168.1.122 - - [" in cluster.podlogs.read("seminar", "web", "nginx"), 1.0)
+        await cluster.until(lambda: "192.168.1.122 - - [" in cluster.podlogs.read("seminar", "web", "nginx"))
         assert await on("seminar/web", "hostname") == "worker01\n"
         assert await on("seminar/web", "ls", "/sys/class/net") == devices
         cluster.store.delete("pods", "seminar", "web")
