@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from srcip_nb.cluster import Cluster
 
+NODE_ROLES = ("control-plane", "worker")
+
 
 @dataclass(frozen=True)
 class Client:
@@ -33,6 +35,7 @@ class Client:
         role: client, router, control-plane, worker; "client" for this machine; "pod" or "node".
         address: its own address, "" where it depends on the destination.
         pod: NAMESPACE/NAME of the pod whose shell sends; "" for a host of a lab and for this machine.
+        node: the node it is, or runs on, whose rules its packets meet first; "" outside the cluster.
     """
 
     cluster: Cluster
@@ -40,6 +43,7 @@ class Client:
     role: str
     address: str
     pod: str = ""
+    node: str = ""
 
     def send(
         self, requests: Sequence[dict[str, Any]], *, concurrency: int, timeout: float, rate: float | None = None
@@ -82,7 +86,10 @@ def list_clients(cluster: Cluster) -> list[Client]:
     """The hosts that can send requests, the one that is taken by default first."""
     if cluster.lab is None:
         return [Client(cluster, THIS_MACHINE, "client", "")]
-    found = [Client(cluster, host["name"], host["role"], host["address"]) for host in cluster.lab.hosts()]
+    found = []
+    for host in cluster.lab.hosts():
+        name, role = host["name"], host["role"]
+        found.append(Client(cluster, name, role, host["address"], node=name if role in NODE_ROLES else ""))
     return sorted(found, key=lambda client: client.role != "client")
 
 
@@ -114,7 +121,9 @@ def find_client(cluster: Cluster, name: str | None) -> Client:
 def _pod(cluster: Cluster, name: str) -> Client | None:
     pods = cluster.list("pods", fields=f"metadata.name={name}")
     at = f"{cluster.namespace}/{name}"
-    return next((Client(cluster, name, "pod", pod["status"].get("podIP", ""), at) for pod in pods), None)
+    for pod in pods:
+        return Client(cluster, name, "pod", pod["status"].get("podIP", ""), at, pod["spec"].get("nodeName", ""))
+    return None
 
 
 def _node(cluster: Cluster, node: str) -> Client:
@@ -122,7 +131,7 @@ def _node(cluster: Cluster, node: str) -> Client:
 
     at = host_pod(cluster, node)
     address = cluster.get("pods", at.partition("/")[2])["status"].get("hostIP", "")
-    return Client(cluster, f"node/{node}", "node", address, at)
+    return Client(cluster, f"node/{node}", "node", address, at, node)
 
 
 def clients(cluster: Cluster) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from srcip_nb.dashboard_state import Setting, State, label
 from srcip_nb.dashboard_tables import before_and_after, expected_and_observed, log, reason
 from srcip_nb.dashboard_traffic import Traffic
 from srcip_nb.errors import SrcipError
+from srcip_nb.expect import LOAD_BALANCER, NODE_PORT
 from srcip_nb.text import t
 from srcip_nb.widgets import RENDERED, error_html, is_static
 
@@ -98,6 +99,10 @@ class Dashboard:
     def __init__(self, cluster: LessonCluster) -> None:
         view = world.look(cluster)
         setting = world.read_setting(cluster, view, Setting())
+        instead = ""
+        if LOAD_BALANCER not in view.targets and NODE_PORT in view.targets:
+            setting = replace(setting, target=NODE_PORT)
+            instead = t("visit.no_address", node=view.node_port_at)
         self.last_error: Exception | None = None
         self.traffic = Traffic(cluster, State(setting, time.time_ns()), view, self._news)
         self._wanted: dict[str, Any] = {}
@@ -106,7 +111,7 @@ class Dashboard:
         self._own: list[LessonCluster] = []  # labs that this dashboard started
         self._is_closed = False
         self.panel = Panel(setting, world.why_not(cluster), self._ask, self.send, self.stop)
-        self.panel.say(t("dash.ready"))
+        self.panel.say(" ".join(filter(None, (t("dash.ready"), instead and t("dash.instead", why=instead)))))
         self.render()
         atexit.register(_close, weakref.ref(self))
 

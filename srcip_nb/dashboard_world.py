@@ -25,8 +25,9 @@ from srcip_nb.errors import SrcipError, UsageError
 from srcip_nb.expect import CLUSTER_IP, LOAD_BALANCER, NODE_PORT
 from srcip_nb.observe import endpoint_rows
 from srcip_nb.rollout import service_address
+from srcip_nb.targets import find_targets, internal_ip
 from srcip_nb.text import t
-from srcip_nb.traffic import announcers, find_targets, internal_ip, is_ready
+from srcip_nb.traffic import announcers, is_ready
 
 if TYPE_CHECKING:
     import pandas as pd

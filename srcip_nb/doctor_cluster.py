@@ -28,7 +28,8 @@ from srcip_nb.host_probe import Told, ask_nodes
 from srcip_nb.nat import Way, found_words, ip_mode_of, way_of
 from srcip_nb.rest import ApiAnswerError
 from srcip_nb.rollout import service_address
-from srcip_nb.traffic import EXCLUDE_LABEL, internal_ip, is_ready, visit
+from srcip_nb.targets import internal_ip
+from srcip_nb.traffic import EXCLUDE_LABEL, is_ready, visit
 
 if TYPE_CHECKING:
     import pandas as pd

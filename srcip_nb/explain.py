@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from srcip_nb.clients import find_client
 from srcip_nb.cluster import SERVICE
 from srcip_nb.errors import UsageError
-from srcip_nb.traffic import entry_targets
+from srcip_nb.targets import entry_targets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ def explain(
             "Do it in a lab (srcip-nb lab up), or let visit() tell what the pods logged",
         )
     sender = find_client(cluster, client)
-    where = entry_targets(cluster, cluster.get("services", service), target)[0][0]
+    where = entry_targets(cluster, cluster.get("services", service), target, sender)[0][0]
     trace = cluster.lab.trace(sender.name, where)
     frame = table_of(trace)
     told = {key: trace.request[key] for key in ("client_ip", "client_port", "status", "error")}

@@ -10,7 +10,8 @@ from srcip_nb.clients import Client, list_clients
 from srcip_nb.cluster import DEPLOYMENT, wait_until
 from srcip_nb.observe import endpoints, service
 from srcip_nb.rollout import VIP_WITHIN, service_address, wait_for_address
-from srcip_nb.traffic import find_targets, send
+from srcip_nb.targets import find_targets
+from srcip_nb.traffic import send
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from srcip_nb.clients import find_client
 from srcip_nb.cluster import SERVICE
 from srcip_nb.errors import UsageError
 from srcip_nb.notebook import Shown
-from srcip_nb.traffic import internal_ip, join
+from srcip_nb.targets import internal_ip, join
 
 if TYPE_CHECKING:
     from srcip_nb.cluster import Cluster

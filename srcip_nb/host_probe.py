@@ -21,7 +21,8 @@ from srcip_nb.errors import NotFinishedError, SrcipError
 from srcip_nb.logs_api import Wire
 from srcip_nb.rest import ApiAnswerError, path_of
 from srcip_nb.tape import told
-from srcip_nb.traffic import internal_ip, is_ready, join
+from srcip_nb.targets import internal_ip, join
+from srcip_nb.traffic import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from srcip_nb.addresses import addresses
 from srcip_nb.clients import find_client
 from srcip_nb.cluster import wait_until
+from srcip_nb.targets import entry_targets, internal_ip
 from srcip_nb.text import t
-from srcip_nb.traffic import entry_targets, internal_ip, log_lines, table_of
+from srcip_nb.traffic import log_lines, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,14 +96,14 @@ def visit_from(
     import pandas as pd
 
     body = cluster.get("services", service)
-    targets, instead = entry_targets(cluster, body, target)
-    if instead:
-        print(t("visit.instead", target=targets[0], why=instead))
     senders = [find_client(cluster, name) for name in clients]
+    entries = [entry_targets(cluster, body, target, sender) for sender in senders]
+    for where, why in {where[0]: why for where, why in entries if why}.items():
+        print(t("visit.instead", target=where, why=why))
     run, started = secrets.token_hex(4), time.monotonic()
 
     def send_all(at: int) -> list[dict[str, Any]]:
-        ids = range(at * n, (at + 1) * n)
+        ids, targets = range(at * n, (at + 1) * n), entries[at][0]
         urls = {i: f"http://{targets[i % len(targets)]}/?run={run}&request={i}" for i in ids}
         requests = [{"id": i, "url": url, "headers": {}} for i, url in urls.items()]
         return sorted(senders[at].send(requests, concurrency=1, timeout=timeout), key=lambda result: result["id"])
@@ -112,13 +113,14 @@ def visit_from(
     lines = log_lines(cluster, body, run, [result for some in results for result in some], started)
     book, policy = addresses(cluster), body["spec"].get("externalTrafficPolicy")
     frames = []
-    for sender, some in zip(senders, results, strict=True):
+    for sender, (targets, _), some in zip(senders, entries, results, strict=True):
         mine = lines[lines["request"].isin([result["id"] for result in some])]
         frames.append(table_of(run, some, mine, book, client=sender.name, targets=targets, policy=policy))
     words = [name for name, kind in frames[0].dtypes.items() if str(kind) == "category"]
     whole = pd.concat([frame.astype(dict.fromkeys(words, "string")) for frame in frames], ignore_index=True)
     whole = whole.astype(dict.fromkeys(words, "category"))
-    whole.attrs = {"run": run, "service": f"{cluster.namespace}/{service}", "target": ", ".join(targets)}
+    asked = dict.fromkeys(target for targets, _ in entries for target in targets)
+    whole.attrs = {"run": run, "service": f"{cluster.namespace}/{service}", "target": ", ".join(asked)}
     return whole
 
 

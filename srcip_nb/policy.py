@@ -22,8 +22,9 @@ from srcip_nb.clients import Client, find_client
 from srcip_nb.cluster import SERVICE, is_ready
 from srcip_nb.errors import NotFinishedError, UsageError
 from srcip_nb.rollout import service_address
+from srcip_nb.targets import find_targets, internal_ip, join
 from srcip_nb.text import t
-from srcip_nb.traffic import POLICIES, announcers, find_targets, internal_ip, join, log_lines, send
+from srcip_nb.traffic import POLICIES, announcers, log_lines, send
 
 if TYPE_CHECKING:
     import pandas as pd

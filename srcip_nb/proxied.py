@@ -26,8 +26,9 @@ from srcip_nb.notebook import NOT_HERE, Sentence, Shown, Yaml
 from srcip_nb.proxy_image import crashed_by, why_not
 from srcip_nb.rest import path_of
 from srcip_nb.rollout import service_address, wait_ready
+from srcip_nb.targets import entry_targets, find_targets
 from srcip_nb.text import t
-from srcip_nb.traffic import COLUMNS, entry_targets, find_targets, log_lines, send, table_of
+from srcip_nb.traffic import COLUMNS, log_lines, send, table_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -45,8 +45,9 @@ from srcip_nb.matrix_cases import Place, Question
 from srcip_nb.observe import endpoints
 from srcip_nb.progress import Progress
 from srcip_nb.rollout import service_address
+from srcip_nb.targets import find_targets, internal_ip
 from srcip_nb.text import t
-from srcip_nb.traffic import announcers, find_targets, internal_ip
+from srcip_nb.traffic import announcers
 
 if TYPE_CHECKING:
     import pandas as pd

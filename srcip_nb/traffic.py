@@ -24,6 +24,7 @@ from srcip_nb.nat import nat_words
 from srcip_nb.progress import Progress
 from srcip_nb.rest import ApiAnswerError
 from srcip_nb.rollout import service_address
+from srcip_nb.targets import entry_targets
 from srcip_nb.text import t
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def visit(
         cluster: where.
         n: how many.
         client: the host that sends them, see ``clients()``; None: the first (``client`` in a lab, else this machine).
-        target: None: the Service's external address, and where no load balancer gave it one, the node port of the first
-            node that runs one of its pods; "vip": the external address or nothing; "nodeport": the node port of every
+        target: None: the Service's external address, and where no load balancer gave it one, the node port of one node
+            (``targets.entry_targets``); "vip": the external address or nothing; "nodeport": the node port of every
             node in turn; a node's name: the node port there; "clusterip"; or host:port.
         concurrency: how many are under way at once.
         timeout: seconds a request may take.
@@ -99,7 +100,7 @@ def visit(
     _check_numbers(n, concurrency, timeout, rate)
     sender = find_client(cluster, client)
     body = cluster.get("services", service)
-    targets, instead = entry_targets(cluster, body, target)
+    targets, instead = entry_targets(cluster, body, target, sender)
     book = addresses(cluster)
     run = secrets.token_hex(4)
     where = targets[0] if len(targets) == 1 else t("visit.node_ports", count=len(targets))
@@ -164,74 +165,6 @@ def send(
     if len(results) != n:
         raise ClusterError(f"{sender.name} sent {len(results)} of {n} requests and ended", "Run it again")
     return sorted(results, key=lambda result: result["id"])
-
-
-def entry_targets(cluster: Cluster, service: dict[str, Any], target: str | None) -> tuple[list[str], str]:
-    """The host:port, or several, that a target means, and in words why it is another than asked for ("" mostly).
-
-    Where no load balancer gave a Service its address, one node stands for it, as one announces an address in MetalLB's
-    layer 2 mode: the first by name that is Ready and runs a ready pod of the Service, so that it answers under both
-    policies; without such a node, the first Ready one.
-
-    Raises:
-        UsageError: the Service has no such address, or there is no such target.
-    """
-    nodes = cluster.list("nodes")
-    is_pending = service["spec"].get("type") == "LoadBalancer" and not service_address(service)
-    if target is not None or not is_pending or not service["spec"]["ports"][0].get("nodePort"):
-        return find_targets(service, nodes, target), ""
-    from srcip_nb.observe import endpoints
-
-    able = sorted(node["metadata"]["name"] for node in nodes if is_ready(node) and internal_ip(node))
-    found = endpoints(cluster, service["metadata"]["name"])
-    with_pod = set(found.loc[found["READY"].fillna(False), "NODE"])
-    entry = next((name for name in able if name in with_pod), able[0] if able else None)
-    return find_targets(service, nodes, entry), t("visit.no_address", node=entry) if entry else ""
-
-
-def find_targets(service: dict[str, Any], nodes: list[dict[str, Any]], target: str | None) -> list[str]:
-    """The host:port, or several, that a target means.
-
-    Args:
-        service: the Service.
-        nodes: the Nodes.
-        target: as ``visit`` takes it.
-
-    Raises:
-        UsageError: the Service has no such address, or there is no such target.
-    """
-    name, port = service["metadata"]["name"], service["spec"]["ports"][0]
-    inside = {node["metadata"]["name"]: internal_ip(node) for node in nodes}
-    if target in (None, "vip"):
-        address = service_address(service)
-        if not address:
-            raise UsageError(f"service {name!r} has no external address", "Take its node ports: target='nodeport'")
-        return [join(address, port["port"])]
-    if target == "clusterip":
-        return [join(service["spec"]["clusterIP"], port["port"])]
-    if target == "nodeport" or target in inside:
-        if not port.get("nodePort"):
-            raise UsageError(f"service {name!r} has no node port", "Take its cluster IP: target='clusterip'")
-        asked = {target: inside[target]} if target in inside else inside
-        return [join(address, port["nodePort"]) for address in asked.values() if address]
-    host, colon, number = target.rpartition(":")
-    if colon and host and number.isdecimal() and 0 < int(number) < 65536:
-        return [target]
-    raise UsageError(
-        f"no target {target!r}",
-        f"Give 'nodeport', 'clusterip', host:port, or a node: {', '.join(sorted(inside))}; or leave it out",
-    )
-
-
-def internal_ip(node: dict[str, Any]) -> str:
-    """A node's InternalIP, "" if it has none."""
-    found = node.get("status", {}).get("addresses") or []
-    return next((entry["address"] for entry in found if entry["type"] == "InternalIP"), "")
-
-
-def join(address: str, port: int) -> str:
-    """host:port, an IPv6 address in brackets."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def log_lines(

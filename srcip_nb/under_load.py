@@ -32,9 +32,10 @@ from srcip_nb.progress import Progress
 from srcip_nb.rollout import service_address
 from srcip_nb.tape import ReplayTape, told
 from srcip_nb.taped import off_tape
+from srcip_nb.targets import entry_targets, internal_ip
 from srcip_nb.text import t
 from srcip_nb.timeline import Moment, State, Timeline
-from srcip_nb.traffic import LINE_COLUMNS, LOG_WITHIN, find_targets, internal_ip, lines_of_run, table_of
+from srcip_nb.traffic import LINE_COLUMNS, LOG_WITHIN, lines_of_run, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +127,7 @@ def visit_during(
         action: what is done, for example ``lambda: cluster.restart()``; it runs once some requests were answered.
         rate: requests a second.
         client: as for ``visit``.
-        target: as for ``visit``.
+        target: as for ``visit``; where it stands for an external address it stays what it is when its pods move.
         seconds: for so long requests are sent at least; more where what is done takes longer.
         timeout: seconds a request may take.
         progress: show how far it is.
@@ -141,7 +142,7 @@ def visit_during(
         raise UsageError(f"rate is {rate!r}", "Give at least one request a second.")
     sender = find_client(cluster, client)
     body = cluster.get("services", service)
-    targets = find_targets(body, cluster.list("nodes"), target)
+    targets, instead = entry_targets(cluster, body, target, sender)
     selector = ",".join(f"{key}={value}" for key, value in body["spec"]["selector"].items())
     tape = cluster.rest.tape
 
@@ -153,7 +154,8 @@ def visit_during(
             results = load.results()
             return Observed(load.id, results, _lines(lines, load.id, results), seen.moments, began, ended).as_json()
 
-    with Progress(t("load.step", rate=f"{rate:g}", client=sender.name, target=targets[0]), progress) as step:
+    shown = f"{targets[0]} ({instead})" if instead else targets[0]
+    with Progress(t("load.step", rate=f"{rate:g}", client=sender.name, target=shown), progress) as step:
         if isinstance(tape, ReplayTape):
             action()  # what it changes, it changes on the tape too
         asked = {"service": service, "targets": targets, "rate": rate, "seconds": seconds, "timeout": timeout}

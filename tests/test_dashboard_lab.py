@@ -8,6 +8,7 @@ import pytest
 from srcip_nb import dashboard
 from srcip_nb.dashboard_expected import AS_EXPECTED, compare
 from srcip_nb.lab.state import running_labs
+from srcip_nb.manifest_files import lesson_objects
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
@@ -56,4 +57,20 @@ def test_without_a_reader_one_flip_is_shown_and_undone(cluster, monkeypatch, cap
     assert "<svg" in pieces and "✓ as expected" in pieces
     assert cluster.get("services", "webserver")["spec"]["externalTrafficPolicy"] == "Cluster"
     assert threads() == []
+    shown.close()
+
+
+def test_without_a_load_balancer_a_node_port_is_asked_and_the_panel_says_so(cluster):
+    objects = lesson_objects(cluster.namespace)
+    for body in objects:
+        if body["kind"] == "Service":
+            body["spec"]["loadBalancerClass"] = "nobody.example/serves"
+    cluster.apply(*objects)
+    shown = dashboard(cluster)
+    assert "no load balancer gave an address; the node port of worker01 instead" in shown.panel.message.value
+    shown.change("external", "Local")
+    shown.traffic.once(5)
+    assert {key[0] for key in shown.traffic.state.now.sources} == {"192.168.1.122"}
+    assert compare(shown.traffic.state.now, shown.traffic.view).verdict == AS_EXPECTED
+    assert shown.last_error is None and shown.traffic.error is None
     shown.close()

@@ -5,20 +5,10 @@ import pandas as pd
 import pytest
 
 from srcip_nb.addresses import Entry, book_of
-from srcip_nb.clients import clients, find_client
+from srcip_nb.clients import Client, clients, find_client
 from srcip_nb.errors import ClusterError, UsageError
-from srcip_nb.traffic import (
-    COLUMNS,
-    LINE_COLUMNS,
-    announcer,
-    announcers,
-    entry_targets,
-    find_targets,
-    log_lines,
-    send,
-    table_of,
-    visit,
-)
+from srcip_nb.targets import entry_targets, find_targets
+from srcip_nb.traffic import COLUMNS, LINE_COLUMNS, announcer, announcers, log_lines, send, table_of, visit
 from tests.cluster_fakes import FakeLab, items, recorded, result, serving
 
 RUN = "8f1c02d4"
@@ -391,6 +381,8 @@ def test_without_a_load_balancer_the_node_port_of_one_node_with_a_pod(with_pod, 
         targets, instead = entry_targets(cluster, body, None)
         assert targets == [expected]
         assert "no load balancer gave an address; the node port of" in instead
+        inside = Client(cluster, "pod/visitor", "pod", "10.0.30.69", "seminar/visitor", "worker02")
+        assert entry_targets(cluster, body, None, inside)[0] == ["192.168.1.46:31975"], "its own node's rules decide"
         with pytest.raises(UsageError, match="has no external address"):
             entry_targets(cluster, body, "vip")
         assert entry_targets(cluster, body, "worker02") == (["192.168.1.46:31975"], "")
