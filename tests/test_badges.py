@@ -30,6 +30,27 @@ def test_a_badge_is_read():
     assert paths_of("[x](https://codespaces.new/O/R)") == [".devcontainer/devcontainer.json"]
 
 
-@pytest.mark.parametrize("path", sorted(set(paths_of((ROOT / "README.md").read_text())) | set(NEEDS.values())))
-def test_it_leads_to_a_file_that_exists(path):
+def test_the_addresses_written_out_name_what_is_there():
+    for lang in ("en", "ja"):
+        found = paths_of((ROOT / f"docs/docker.{lang}.md").read_text())
+        assert set(NEEDS.values()) | {f"notebooks/{lang}/00-start-here.ipynb"} == set(found)
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ja.md"])
+def test_a_badge_leads_to_a_file_and_a_section_that_exist(readme):
+    text = (ROOT / readme).read_text()
+    badges = re.findall(r"\[!\[([^\]]+)\]\((https://[^)]+\.svg)\)\]\(([^)]+)\)", text)
+    assert [urlsplit(image).netloc for _, image, _ in badges] == ["mybinder.org", "github.com"]
+    for words, _, target in badges:
+        assert words
+        for path in paths_of(target):
+            assert (ROOT / path).is_file(), path
+        if not target.startswith("https://"):
+            page, _, section = target.partition("#")
+            sections = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)
+            assert section in [title.lower() for title in sections], target
+
+
+@pytest.mark.parametrize("path", NEEDS.values())
+def test_what_builds_them_exists(path):
     assert (ROOT / path).is_file()
