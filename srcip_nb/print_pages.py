@@ -92,7 +92,7 @@ def parsed(body: str) -> BeautifulSoup:
 
 
 def tidy_tables(soup: BeautifulSoup) -> None:
-    """Mark tables as short or wide, let long names break, and put an index's name beside the columns' names."""
+    """Mark short and wide tables and cells of one word, let long names break, put an index's name beside others."""
     for style in soup.select(".output style"):
         style.decompose()  # pandas' own
     for table in soup.select("table"):
@@ -105,6 +105,9 @@ def tidy_tables(soup: BeautifulSoup) -> None:
         table["class"] = " ".join([*filter(None, map(str, table.get_attribute_list("class"))), *marks])
         for text in table.find_all(string=LONG_NAME):
             text.replace_with(parsed(LONG_NAME.sub(_breakable, html.escape(str(text)))))
+    for cell in soup.select("th, td"):
+        if 0 < len(cell.get_text(strip=True)) <= ONE_WORD:
+            cell["class"] = " ".join([*filter(None, map(str, cell.get_attribute_list("class"))), "word"])
 
 
 def _anchors_into_headings(soup: BeautifulSoup) -> None:
@@ -116,13 +119,10 @@ def _anchors_into_headings(soup: BeautifulSoup) -> None:
 
 
 def _keep_whole(soup: BeautifulSoup) -> None:
-    """Mark what is shown in few lines, so that it stays on one page, and cells of a table that are one word."""
+    """Mark what is shown in few lines, so that it stays on one page."""
     for shown in soup.select(".cell_output pre, section > div[class*=highlight-] pre"):
         if len(shown.get_text().strip().splitlines()) <= SHORT_TEXT:
             shown["class"] = "short"
-    for cell in soup.select("th, td"):
-        if 0 < len(cell.get_text(strip=True)) <= ONE_WORD:
-            cell["class"] = " ".join([*filter(None, map(str, cell.get_attribute_list("class"))), "word"])
 
 
 def _words(row: Tag) -> list[str]:

@@ -1,23 +1,26 @@
 """Slides for the seminar, made by rule from the same rendered notebooks as the book.
 
     title        a notebook's heading, first paragraph and objectives
-    a step       a cell that shows something: the text before it, its code, its output, under its section's heading
+    a step       a cell that shows something: the text before it, its code, its output, under its section's heading;
+                 and the section's last words, where there is room below
     a figure     the text before it and the figure, large, without the code that drew it; a second one has its own slide
-    an exercise  its question and the dots to fill in; neither hint nor solution
+    an exercise  its question, what is run for it and the dots to fill in; neither hint nor solution
     a table      text of a section that leads to no cell
 
-Left out are parameters and set-up, cells that show nothing, what is folded, and all that follows the last cell
-(``done``). Type shrinks until a slide fits, but never below what the back row can read: then its output goes on a slide
-of its own, text of many lines in two columns, a long table on several. A deck is a PDF of 16:9 pages and a page for the
-browser that scrolls slide by slide; neither needs a network.
+Left out are parameters and set-up, cells that show nothing, what is folded, and all that follows the summary: what
+tidies up, and the last cell (``done``). A listing too long for its slide has two columns. Type shrinks until a slide
+fits, in height and in width, but never below what the back row can read: then its output goes on a slide of its own, a
+long table on several. A deck is a PDF of 16:9 pages and a page for the browser that scrolls slide by slide; neither
+needs a network.
 """
 
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise, zip_longest
+from itertools import accumulate, pairwise, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +30,12 @@ if TYPE_CHECKING:
     from bs4 import Tag
 
 SMALLEST = 2  # of the sizes 0 to 2 in slides.css; text of 20 px, tables of 16 px, on a page of 720
-FULL = 70  # a table is set smaller if the longest words of its columns have together more characters
+FULL = 80  # a table is set smaller if the longest words of its columns have together more characters
 FEWEST = 3  # rows on a slide of a table that goes on on the next one
+COLUMN = 56  # characters of a line in one of two columns
+EDGE = 1280 - 48  # px; nothing stands farther right
+KATAKANA, KANJI, HIRAGANA = "ァ-ヴー", "一-龯々", "ぁ-ん"
+ONE_PIECE = re.compile(f"[{KATAKANA}]{{2,14}}|[0-9]+[つ台件個秒本回行番]|[{KANJI}]{{0,3}}[{HIRAGANA}]{{1,10}}[。、]?$")
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class Slide:
         text: what is said, as HTML; "" without.
         code: a cell's, as HTML; "" without.
         output: what it showed, as HTML; "" without.
+        after: what is said below that, as HTML; "" without.
+        columns: whether its output has two columns.
         is_title: whether it opens a notebook.
     """
 
@@ -47,6 +56,8 @@ class Slide:
     text: str = ""
     code: str = ""
     output: str = ""
+    after: str = ""
+    columns: bool = False
     is_title: bool = False
 
 
@@ -63,6 +74,7 @@ def slides(chapter: Chapter) -> list[Slide]:
         link.unwrap()
     tidy_tables(soup)
     _mark_full(soup)
+    _keep_words(soup)
     deck: list[Slide] = []
     heading, section = chapter.title, ""
     said: list[Tag] = []
@@ -70,32 +82,47 @@ def slides(chapter: Chapter) -> list[Slide]:
         if _is_inside_another(block):
             continue
         if block.name in ("h1", "h2", "h3"):
-            deck += _of_text(heading, said, chapter.title)
+            deck = _with_text(deck, heading, said, chapter.title)
             words = block.get_text().strip()
             section = words if block.name == "h2" else section
-            heading, said = (f"{section}: {words}" if block.name == "h3" and section else words), []
+            heading, said = (_joined(section, words) if block.name == "h3" and section else words), []
         elif "cell" in block.get_attribute_list("class"):
             if not deck:  # the opening, up to the text of this cell
                 deck, said = _of_text(heading, said, chapter.title), said[-1:]
             if _is_last(block):
-                return deck + _of_text(heading, said[:-1], chapter.title)
+                return _with_text(deck, heading, said[:-1], chapter.title)
+            if _leads_to_exercise(block):
+                said += block.select(".cell_input")
+                continue
             deck += _of_cell(heading, said, block)
             said = []
         else:
             said.append(block)
-    return deck + _of_text(heading, said, chapter.title)
+    return _with_text(deck, heading, said, chapter.title)
+
+
+def _joined(section: str, words: str) -> str:
+    return f"{section} {words}" if section.endswith("?") else f"{section}: {words}"
 
 
 def _mark_full(soup: Tag) -> None:
-    """Set a table smaller whose words would not stand side by side, since a page shrinks for its height alone."""
+    """Set a table smaller whose words would hardly stand side by side; Japanese breaks anywhere and does not count."""
     for table in soup.select("table"):
         rows = [[cell.get_text(" ", strip=True) for cell in row.select("th, td")] for row in table.select("tr")]
         longest = [
-            max(len(word) for text in column for word in [*text.split(), ""])
+            max(len(word) for text in column for word in [*re.findall("[!-~]+", text), ""])
             for column in zip_longest(*rows, fillvalue="")
         ]
-        if sum(longest) > FULL:
-            table["class"] = " ".join([*filter(None, map(str, table.get_attribute_list("class"))), "wide"])
+        marks = " ".join(str(mark) for mark in table.get_attribute_list("class") if mark).split()
+        table["class"] = " ".join([*(mark for mark in marks if mark != "wide"), *["wide"] * (sum(longest) > FULL)])
+
+
+def _keep_words(soup: Tag) -> None:
+    """Keep a word of Japanese text on one line, and a sentence's end off a line of its own."""
+    for text in soup.find_all(string=ONE_PIECE):
+        if text.find_parent(["p", "li"]) is not None and text.find_parent(["code", "pre", "table"]) is None:
+            marked = ONE_PIECE.sub(r'<span class="word">\g<0></span>', html.escape(str(text), quote=False))
+            text.replace_with(parsed(marked))
 
 
 def _is_inside_another(block: Tag) -> bool:
@@ -106,16 +133,36 @@ def _is_inside_another(block: Tag) -> bool:
 
 def _is_last(cell: Tag) -> bool:
     code = cell.select_one(".cell_input")
-    return code is not None and code.get_text().strip().startswith("done(")
+    return code is not None and code.get_text().strip().startswith(("done(", "cluster.delete()"))
+
+
+def _leads_to_exercise(cell: Tag) -> bool:
+    """Whether a cell shows nothing and is run for the exercise after it."""
+    following = cell.find_next("div", class_="cell")
+    return (
+        cell.select_one(".cell_output") is None
+        and following is not None
+        and not {"tag_exercise", "tag_parameters"} & set(cell.get_attribute_list("class"))
+        and "tag_exercise" in following.get_attribute_list("class")
+        and following.find_previous(["h2", "h3"]) is cell.find_previous(["h2", "h3"])
+    )
+
+
+def _with_text(deck: Sequence[Slide], heading: str, said: Sequence[Tag], title: str) -> list[Slide]:
+    """A deck and what a section says last: below what its last cell showed, or on a slide of its own."""
+    last = deck[-1] if deck else None
+    if said and last is not None and last.heading == heading and last.output and heading != title:
+        return [*deck[:-1], replace(last, after="".join(map(str, said)))]
+    return [*deck, *_of_text(heading, said, title)]
 
 
 def _of_text(heading: str, said: Sequence[Tag], title: str) -> list[Slide]:
-    """A slide of text alone; of a notebook's opening the first paragraph and the objectives."""
+    """A slide of text alone; of a notebook's opening the first paragraph, and the objectives with their line."""
     if not said:
         return []
     if heading == title:
-        lists = [one for one in said if one.name == "ul"]
-        return [Slide(heading, "".join(map(str, [said[0], *lists[:1]])), is_title=True)]
+        at = next((at for at, one in enumerate(said) if one.name == "ul"), 0)
+        return [Slide(heading, "".join(map(str, [said[0], *said[max(1, at - 1) : at + 1]])), is_title=True)]
     return [Slide(heading, "".join(map(str, said)))]
 
 
@@ -137,7 +184,7 @@ Sized = tuple[Slide, int]
 
 
 def fitted(deck: Sequence[Slide], fits: Callable[[Sequence[Sized]], Sequence[bool]]) -> list[Sized]:
-    """Each slide with the largest size of type at which it fits, long ones as two.
+    """Each slide with the largest size of type at which it fits, long ones as two. Nothing shrinks for words below.
 
     Args:
         deck: the slides.
@@ -154,18 +201,33 @@ def fitted(deck: Sequence[Slide], fits: Callable[[Sequence[Sized]], Sequence[boo
             if done[at] or held[at]:
                 next_sized.append((slide, size))
                 next_done.append(True)
+            elif slide.after:
+                next_sized += [(replace(slide, after=""), 0), (Slide(slide.heading, slide.after), 0)]
+                next_done += [False, False]
+            elif not slide.columns and _is_narrow_listing(slide.output):
+                next_sized.append((replace(slide, columns=True), 0))
+                next_done.append(False)
             elif size == SMALLEST and is_whole:
                 next_sized += [(replace(slide, output=""), 0), (replace(slide, text="", code=""), 0)]
                 next_done += [False, False]
             elif size == SMALLEST:
                 parts = halves(slide)
-                next_sized += [(part, size) for part in parts]
+                next_sized += [(part, 0) for part in parts] if len(parts) > 1 else [(slide, size)]
                 next_done += [len(parts) == 1] * len(parts)
             else:
                 next_sized.append((slide, size + 1))
                 next_done.append(False)
         sized, done = next_sized, next_done
     return sized
+
+
+def _is_listing(output: str) -> bool:
+    return "<pre" in output and "<table" not in output and "<figure" not in output
+
+
+def _is_narrow_listing(output: str) -> bool:
+    lines = parsed(output).get_text().splitlines() if _is_listing(output) else []
+    return len(lines) > 2 * FEWEST and max(map(len, lines)) <= COLUMN
 
 
 def halves(slide: Slide) -> list[Slide]:
@@ -194,10 +256,10 @@ def deck_html(sized: Sequence[Sized], title: str, lang: str) -> str:
     """
     parts = []
     for number, (slide, size) in enumerate(sized, 1):
-        is_listing = not (slide.text or slide.code or "<table" in slide.output or "<figure" in slide.output)
+        is_listing = slide.columns or (_is_listing(slide.output) and not (slide.text or slide.code))
         kind = "title" if slide.is_title else "listing" if is_listing else "step"
         level = "h1" if slide.is_title else "h2"
-        inner = f"<{level}>{html.escape(slide.heading)}</{level}>{slide.text}{slide.code}{slide.output}"
+        inner = f"<{level}>{html.escape(slide.heading)}</{level}>{slide.text}{slide.code}{slide.output}{slide.after}"
         parts.append(f'<section class="slide {kind} size-{size}" id="slide-{number}">{inner}</section>')
     return document(title, parts, lang, "slides")
 
@@ -210,6 +272,12 @@ def pages_taken(pages: Any, count: int) -> list[int]:
             starts.setdefault(name, at)  # what goes on on the next page has its anchor there too
     firsts = [starts[f"slide-{number}"] for number in range(1, count + 1)] + [len(pages.pages)]
     return [after - first for first, after in pairwise(firsts)]
+
+
+def within_edge(page: Any) -> bool:
+    """Whether every table of a page that WeasyPrint has laid out ends where the text does."""
+    boxes = page._page_box.descendants()  # it tells no widths otherwise
+    return all(box.position_x + box.width <= EDGE + 1 for box in boxes if box.element_tag == "table" and box.width)
 
 
 def write_deck(chapter: Chapter, folder: Path, lang: str) -> list[Path]:
@@ -228,7 +296,10 @@ def write_deck(chapter: Chapter, folder: Path, lang: str) -> list[Path]:
     """
 
     def fits(sized: Sequence[Sized]) -> list[bool]:
-        return [taken == 1 for taken in pages_taken(laid_out(deck_html(sized, "", lang)), len(sized))]
+        pages = laid_out(deck_html(sized, "", lang))
+        taken = pages_taken(pages, len(sized))
+        firsts = accumulate(taken, initial=0)
+        return [count == 1 and within_edge(pages.pages[at]) for count, at in zip(taken, firsts, strict=False)]
 
     text = deck_html(fitted(slides(chapter), fits), chapter.title, lang)
     page, paper = folder / f"{chapter.name}.html", folder / f"{chapter.name}.pdf"

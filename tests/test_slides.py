@@ -7,7 +7,17 @@ import subprocess
 import pytest
 
 from srcip_nb.print_pages import Chapter
-from srcip_nb.slides import SMALLEST, Slide, deck_html, fitted, halves, pages_taken, slides, write_deck
+from srcip_nb.slides import (
+    SMALLEST,
+    Slide,
+    deck_html,
+    fitted,
+    halves,
+    pages_taken,
+    slides,
+    within_edge,
+    write_deck,
+)
 
 
 def cell(code: str, output: str = "", tag: str = "") -> str:
@@ -36,7 +46,9 @@ def test_a_notebook_becomes_these_slides():
     ]  # fmt: skip
     title, pods, first, second, exercise, short = DECK
     assert title.text == "<p>What it is.</p><ul><li>You can look.</li></ul>"
-    assert pods.text == "<p>See this.</p>" and "cluster.pods()" in pods.code and "<td>a</td>" in pods.output
+    assert (
+        pods.text == "<p>See this.</p>" and "cluster.pods()" in pods.code and '<td class="word">a</td>' in pods.output
+    )
     assert first.text == "<p>Two figures.</p>" and not first.code
     assert "twice" in first.output and "<figure>1</figure>" in first.output and second.output == "<figure>2</figure>"
     assert "answer = ..." in exercise.code and not exercise.output
@@ -52,10 +64,83 @@ def test_no_solution_no_set_up_and_nothing_after_the_last_cell():
 
 def test_a_table_whose_words_fill_the_page_is_set_smaller():
     def table(word: str) -> str:
-        return f"<table><tr>{f'<td>{word} a</td>' * 6}</tr></table>"
+        return f"<table><thead><tr>{'<th>n</th>' * 7}</tr></thead><tr>{f'<td>{word} a</td>' * 7}</tr></table>"
 
     body = f"<h1>T</h1><p>a</p>{cell('x', table('192.168.1.122'))}{cell('y', table('10.0.5.6'))}"
     assert ["wide" in slide.output for slide in slides(Chapter("t", "T", body))[-2:]] == [True, False]
+
+
+def deck_of(body: str) -> list[Slide]:
+    return slides(Chapter("t", "T", f"<h1>T</h1><p>a</p><p>You can</p><ul><li>b</li></ul><p>c</p>{body}"))
+
+
+def test_the_objectives_keep_the_line_above_them():
+    assert deck_of("<h2>A</h2>")[0].text == "<p>a</p><p>You can</p><ul><li>b</li></ul>"
+
+
+def test_what_is_run_for_an_exercise_stands_with_it():
+    silent, asked = cell("last = 2"), cell("answer = ...", "open", "tag_exercise")
+    body = f"<h2>E</h2><h3>1. Two</h3><p>Both are set.</p>{silent}<p>How many?</p>{asked}"
+    exercise = deck_of(body)[-1]
+    assert all(said in exercise.text for said in ("Both are set.", "last = 2", "How many?"))
+    assert "answer" in exercise.code and "last = 2" not in exercise.code
+    other = deck_of(f"<h2>A</h2><p>End it.</p>{silent}<h2>E</h2><h3>1. Two</h3><p>How many?</p>{asked}")
+    assert not any("End it." in slide.text or "last = 2" in slide.text for slide in other)
+
+
+def test_a_deck_ends_before_what_tidies_up():
+    body = f"<h2>In short</h2><table><tr><td>so</td></tr></table><p>Tidy up.</p>{cell('cluster.delete()', 'deleted')}"
+    last = deck_of(f"{body}<p>Sum up.</p>{cell('done()', 'all')}")[-1]
+    assert "so" in last.text and "Tidy" not in last.text and not last.code
+
+
+def test_a_sections_last_words_stand_below_its_last_cell_if_nothing_shrinks_for_it():
+    (told,) = deck_of(f"<h2>A</h2><p>Look.</p>{cell('x', 'seen')}<p>So it is.</p>")[1:]
+    assert told.text == "<p>Look.</p>" and told.after == "<p>So it is.</p>"
+    assert [slide for slide, _ in fitted([told], lambda sized: [True])] == [told]
+    apart = fitted([told], lambda sized: [not slide.after for slide, _ in sized])
+    assert [(slide.text, slide.after, size) for slide, size in apart] == [
+        ("<p>Look.</p>", "", 0), ("<p>So it is.</p>", "", 0),
+    ]  # fmt: skip
+
+
+def test_a_question_needs_no_colon_after_it():
+    headings = [slide.heading for slide in deck_of("<h2>Who?</h2><h3>A pod</h3><p>a</p><h2>E</h2><h3>1</h3><p>b</p>")]
+    assert headings[1:] == ["Who? A pod", "E: 1"]
+
+
+def test_a_japanese_word_and_a_sentences_end_are_not_broken():
+    (slide,) = deck_of("<h2>A</h2><p>1つのマニフェストを適用します。<code>ノード</code></p>")[1:]
+    words = re.findall('<span class="word">(.*?)</span>', slide.text)
+    assert words == ["1つ", "マニフェスト", "適用します。"] and "<code>ノード</code>" in slide.text
+
+
+def test_a_long_listing_of_short_lines_has_two_columns_before_it_shrinks():
+    def columns(line: str) -> list[bool]:
+        slide = Slide("a", "text", "code", f"<pre>{line * 20}</pre>")
+        return [slide.columns for slide, _ in fitted([slide], lambda sized: [s.columns or n == 2 for s, n in sized])]
+
+    assert columns("short: 1\n") == [True] and columns(f"{'long ' * 20}\n") == [False]
+
+
+def test_parts_of_a_long_table_are_as_large_as_they_can_be():
+    rows = "".join(f"<tr><td>{number}</td></tr>" for number in range(8))
+    whole = Slide("t", output=f"<table><tbody>{rows}</tbody></table>")
+    parts = fitted([whole], lambda sized: [slide.output.count("<tr>") < 5 for slide, _ in sized])
+    assert [size for _, size in parts] == [0, 0]
+
+
+def test_a_table_that_runs_over_the_edge_does_not_fit():
+    from srcip_nb.print_pages import BookError, laid_out
+
+    def page(count: int):
+        table = f"<table><tr>{f'<td>{chr(65) * 20}</td>' * count}</tr></table>"
+        return laid_out(deck_html([(Slide("t", output=table), 0)], "t", "en")).pages[0]
+
+    try:
+        assert within_edge(page(2)) and not within_edge(page(9))
+    except BookError as error:
+        pytest.skip(str(error))
 
 
 def test_type_shrinks_until_a_slide_fits():
