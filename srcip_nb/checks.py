@@ -104,7 +104,10 @@ def _outcomes(df: pd.DataFrame) -> list[str]:
 
 def _outcome_words(df: pd.DataFrame) -> str:
     counts = df["error"].astype(object).fillna("").value_counts()
-    parts = [t("seen.answered", count=n) if not error else f"{error} {n}" for error, n in counts.items()]
+    parts = [
+        t("seen.answered", count=n) if not error else t("seen.error", error=error, count=n)
+        for error, n in counts.items()
+    ]
     return ", ".join(parts) or t("seen.none")
 
 
@@ -202,7 +205,7 @@ def one_pod_each(df: pd.DataFrame, addresses: Any, question: str | None = None) 
     keys = known["client"].astype(str).map({str(client): str(address) for client, address in addresses.items()})
     pods = known["pod"].astype(str).groupby(keys).nunique()
     holds = bool(len(pods)) and bool((pods == 1).all())
-    words = ", ".join(f"{address} {count}" for address, count in pods.items()) or t("seen.none")
+    words = ", ".join(f"{address} → {count}" for address, count in pods.items()) or t("seen.none")
     answers = [str(count) for count in sorted(pods.unique())]
     return conclude(t("check.one_pod"), holds, t("seen.pods_each", counts=words), t("hint.affinity"), question, answers)
 

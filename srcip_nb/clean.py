@@ -18,6 +18,7 @@ from srcip_nb.cluster import OURS, RUN_LABEL, wait_until
 from srcip_nb.errors import NotFinishedError
 from srcip_nb.ownership import is_foreign, is_ours, labels_of
 from srcip_nb.rest import ApiAnswerError
+from srcip_nb.text import t
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -255,9 +256,9 @@ def _why_there(one: Found) -> str:
 
 def proof(frame: pd.DataFrame, namespaces: Sequence[str]) -> str:
     """The last lines: where was looked, and what is left."""
-    where = f"in {', '.join(namespaces)}" if namespaces else "in the whole cluster"
-    left = ", ".join(frame.attrs["left"]) or "nothing"
-    lines = [f"Left with {OURS}, {frame.attrs['looked_at']} kinds of objects listed {where}: {left}."]
+    where = t("clean.in", namespaces=", ".join(namespaces)) if namespaces else t("clean.everywhere")
+    left = ", ".join(frame.attrs["left"]) or t("clean.nothing")
+    lines = [t("clean.left", label=OURS, kinds=frame.attrs["looked_at"], where=where, left=left)]
     if frame.attrs["not_looked_at"]:
-        lines.append(f"Not listed, since these credentials may not: {', '.join(frame.attrs['not_looked_at'])}.")
+        lines.append(t("clean.not_listed", kinds=", ".join(frame.attrs["not_looked_at"])))
     return "\n".join(lines)

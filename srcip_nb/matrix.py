@@ -35,6 +35,7 @@ from srcip_nb.permissions import matrix_namespace, require_feature
 from srcip_nb.progress import Progress
 from srcip_nb.rest import ApiAnswerError
 from srcip_nb.run import ready_nodes, what_went_away
+from srcip_nb.text import t
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +105,7 @@ def matrix(
     with _switched(cluster.lab, world.mode):
         own = cluster.beside(matrix_namespace(cluster.namespace))
         try:
-            with Progress("pods and Services of the matrix", progress) as step:
+            with Progress(t("matrix.built"), progress) as step:
                 delete(own)  # what an interrupted run has left
                 built = build(own, place)
                 found = questions(
@@ -118,7 +119,7 @@ def matrix(
                     node_hosts=built.node_hosts,
                 )
                 rows = [_row(question, world, plane) for question in found if only(question)]
-                step.result = f"{len(rows)} cases"
+                step.result = t("matrix.cases", count=len(rows))
             standing = started_pods(own)
             Run(own, place, progress).ask_all(rows)
             require_standing(own, place, standing)
@@ -161,7 +162,7 @@ def _gone(cluster: Cluster, error: SrcipError, before: set[str]) -> str:
 
 
 def _take_away(own: Cluster, progress: bool) -> None:
-    with Progress("the matrix is taken away", progress):
+    with Progress(t("matrix.taken_away"), progress):
         delete(own)
 
 

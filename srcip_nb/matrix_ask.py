@@ -27,6 +27,7 @@ from srcip_nb.lab.client import LabClient
 from srcip_nb.logs import logs
 from srcip_nb.matrix_cases import SERVERS, Place, Question
 from srcip_nb.progress import Progress
+from srcip_nb.text import t
 from srcip_nb.traffic import LOG_WITHIN, LOOK_BACK
 
 REQUESTS = 8
@@ -101,7 +102,7 @@ class Run:
         """Ask every row, and again what is incomplete."""
         asked = [row for row in rows if row.expected]
         self._forget_neighbours(asked)
-        with Progress("requests", self._progress) as step, self._unlimited_refusals():
+        with Progress(t("matrix.requests"), self._progress) as step, self._unlimited_refusals():
             self._by_way(asked, step)
             for _ in range(ROUNDS):
                 left = [row for row in asked if row.expected and is_incomplete(row.expected, row.seen)]
@@ -110,7 +111,7 @@ class Run:
                 step.update(f"{len(left)} cases asked again")
                 time.sleep(PAUSE)
                 self._by_way(left, step)
-            step.result = f"{self._sent} in {time.monotonic() - self._started:.0f} s"
+            step.result = t("matrix.sent", count=self._sent, seconds=f"{time.monotonic() - self._started:.0f}")
 
     def _by_way(self, rows: list[Row], step: Progress) -> None:
         """First what goes the network's own way, then what is led to a node, node by node."""
