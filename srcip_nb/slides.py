@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from bs4 import Tag
 
 SMALLEST = 2  # of the sizes 0 to 2 in slides.css; text of 20 px, tables of 16 px, on a page of 720
-FULL = 80  # a table is set smaller if the longest words of its columns have together more characters
+FULL = 70  # a table is set smaller if the longest words of its columns have together more characters
+FULL_OF_CELLS = 110  # a data frame too if the longest cells of its columns have
 FEWEST = 3  # rows on a slide of a table that goes on on the next one
 COLUMN = 56  # characters of a line in one of two columns
 EDGE = 1280 - 48  # px; nothing stands farther right
 KATAKANA, KANJI, HIRAGANA = "ァ-ヴー", "一-龯々", "ぁ-ん"
-ONE_PIECE = re.compile(f"[{KATAKANA}]{{2,14}}|[0-9]+[つ台件個秒本回行番]|[{KANJI}]{{0,3}}[{HIRAGANA}]{{1,10}}[。、]?$")
+ONE_PIECE = re.compile(f"[{KATAKANA}]{{2,14}}|[0-9]+[つ台件個秒本回行番]|[{KANJI}]{{0,3}}[{HIRAGANA}]{{1,10}}[。、)]*$")
 
 
 @dataclass(frozen=True)
@@ -106,21 +107,26 @@ def _joined(section: str, words: str) -> str:
 
 
 def _mark_full(soup: Tag) -> None:
-    """Set a table smaller whose words would hardly stand side by side; Japanese breaks anywhere and does not count."""
+    """Set a table smaller whose words would hardly stand side by side, and a data frame whose cells would not."""
     for table in soup.select("table"):
         rows = [[cell.get_text(" ", strip=True) for cell in row.select("th, td")] for row in table.select("tr")]
-        longest = [
-            max(len(word) for text in column for word in [*re.findall("[!-~]+", text), ""])
-            for column in zip_longest(*rows, fillvalue="")
-        ]
+        columns = list(zip_longest(*rows, fillvalue=""))
+        words = sum(max(_width(word) for text in column for word in [*text.split(), ""]) for column in columns)
+        cells = sum(max(map(_width, column)) for column in columns)
         marks = " ".join(str(mark) for mark in table.get_attribute_list("class") if mark).split()
-        table["class"] = " ".join([*(mark for mark in marks if mark != "wide"), *["wide"] * (sum(longest) > FULL)])
+        is_full = words > FULL or ("dataframe" in marks and cells > FULL_OF_CELLS)
+        table["class"] = " ".join([*(mark for mark in marks if mark != "wide"), *["wide"] * is_full])
+
+
+def _width(text: str) -> int:
+    """Of a text on one line, in characters; Japanese breaks anywhere and does not count."""
+    return sum(" " <= letter <= "~" for letter in text)
 
 
 def _keep_words(soup: Tag) -> None:
     """Keep a word of Japanese text on one line, and a sentence's end off a line of its own."""
     for text in soup.find_all(string=ONE_PIECE):
-        if text.find_parent(["p", "li"]) is not None and text.find_parent(["code", "pre", "table"]) is None:
+        if text.find_parent(["h1", "h2", "h3", "code", "pre", "table", "style", "svg"]) is None:
             marked = ONE_PIECE.sub(r'<span class="word">\g<0></span>', html.escape(str(text), quote=False))
             text.replace_with(parsed(marked))
 

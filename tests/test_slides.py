@@ -68,6 +68,10 @@ def test_a_table_whose_words_fill_the_page_is_set_smaller():
 
     body = f"<h1>T</h1><p>a</p>{cell('x', table('192.168.1.122'))}{cell('y', table('10.0.5.6'))}"
     assert ["wide" in slide.output for slide in slides(Chapter("t", "T", body))[-2:]] == [True, False]
+    cells = "<table class='dataframe'><tr><td>{0}</td><td>{0}</td></tr></table>"
+    full, japanese = (slides(Chapter("t", "T", f"<h1>T</h1><p>a</p>{cell('x', cells.format(text))}"))[-1].output
+        for text in ("two words " * 6, "長い日本語の文" * 6))  # fmt: skip
+    assert "wide" in full and "wide" not in japanese
 
 
 def deck_of(body: str) -> list[Slide]:
