@@ -36,7 +36,8 @@ FEWEST = 3  # rows on a slide of a table that goes on on the next one
 COLUMN = 56  # characters of a line in one of two columns
 EDGE = 1280 - 48  # px; nothing stands farther right
 KATAKANA, KANJI, HIRAGANA = "ァ-ヴー", "一-龯々", "ぁ-ん"
-ONE_PIECE = re.compile(f"[{KATAKANA}]{{2,14}}|[0-9]+[つ台件個秒本回行番]|[{KANJI}]{{0,3}}[{HIRAGANA}]{{1,10}}[。、)]*$")
+END = f"(?=[{KANJI}{HIRAGANA}]{{2}})[{KANJI}]{{0,3}}[{HIRAGANA}]{{0,10}}[。、)]*$"
+ONE_PIECE = re.compile(f"[{KATAKANA}]{{2,14}}|[0-9]+[つ台件個秒本回行番]|{END}")
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,8 @@ def test_a_japanese_word_and_a_sentences_end_are_not_broken():
     (slide,) = deck_of("<h2>A</h2><p>1つのマニフェストを適用します。<code>ノード</code></p>")[1:]
     words = re.findall('<span class="word">(.*?)</span>', slide.text)
     assert words == ["1つ", "マニフェスト", "適用します。"] and "<code>ノード</code>" in slide.text
+    (slide,) = deck_of("<h2>A</h2><p>10.0.5.2が応答</p>")[1:]
+    assert '<span class="word">応答</span>' in slide.text
 
 
 def test_a_long_listing_of_short_lines_has_two_columns_before_it_shrinks():
