@@ -127,7 +127,7 @@ def _width(text: str) -> int:
 def _keep_words(soup: Tag) -> None:
     """Keep a word of Japanese text on one line, and a sentence's end off a line of its own."""
     for text in soup.find_all(string=ONE_PIECE):
-        if text.find_parent(["h1", "h2", "h3", "code", "pre", "table", "style", "svg"]) is None:
+        if text.find_parent(["h1", "h2", "h3", "code", "pre", "style", "svg"]) is None:
             marked = ONE_PIECE.sub(r'<span class="word">\g<0></span>', html.escape(str(text), quote=False))
             text.replace_with(parsed(marked))
 
