@@ -34,5 +34,11 @@ def try_modes(run: Callable[[list[str]], tuple[int | None, str]]) -> dict[str, s
     found = {}
     for mode, command in TRIALS.items():
         code, said = run(["sh", "-c", command])
-        found[mode] = "" if code == 0 else " ".join(said.split()) or f"exit status {code}"
+        found[mode] = "" if code == 0 else reason(said) or f"exit status {code}"
     return found
+
+
+def reason(said: str) -> str:
+    """What a program said in one line; of nft's words the errors alone, without the command and the carets below it."""
+    errors = [line.partition("Error: ")[2] for line in said.splitlines() if "Error: " in line]
+    return "; ".join(dict.fromkeys(errors)) or " ".join(said.split())
