@@ -110,7 +110,8 @@ def run(
         lab: the name of a lab that runs, in place of one that is started.
         replay: a recording in place of both, as ``connect`` takes it.
         progress: say on standard error what is being done, a line for the lab and one for each notebook.
-        began: called with the cluster, or the lab that was started, before the first notebook.
+        began: called with the cluster, or the lab that was started, before the first notebook; not for a recording,
+            which has nothing that could be asked.
 
     Returns:
         One verdict a notebook, in the order they were given.
@@ -142,7 +143,7 @@ def run(
     with set_environment(SRCIP_STRICT="0", **settings), contextlib.ExitStack() as stack:
         worlds = [{}] if context else _worlds(stack, lab, replay, side_by_side, progress)
         stack.enter_context(set_environment(**worlds[0]))
-        if began:
+        if began and not replay:
             began(cluster or connect(lab=os.environ["SRCIP_LAB"], quiet=True))
         free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         for world in worlds:

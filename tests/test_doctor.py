@@ -7,7 +7,6 @@ import pytest
 
 from srcip_nb import doctor
 from srcip_nb.doctor import Feature, Finding
-from srcip_nb.lab.agent.modes import try_modes
 from srcip_nb.lab.kernel import KERNELS, can_run, remedies, trials, uml
 from srcip_nb.lab.kernel.trials import KernelReport
 
@@ -151,10 +150,3 @@ def test_a_kernel_that_does_not_start_is_reported(monkeypatch):
     assert asyncio.run(trials.try_kernel("root")) == KernelReport("root", "not here", "sudo something")
     monkeypatch.setattr(uml, "find_program", lambda: None)
     assert asyncio.run(trials.try_kernel("uml")) == KernelReport("uml", "there is no User Mode Linux here", uml.INSTALL)
-
-
-def test_why_a_mode_does_not_work_is_said_without_what_nft_underlines():
-    said = "Error: Could not process rule: Not supported\nadd table ip trial\n^^^^^^^^^^^^^^^^^^\nnetlink: too\n"
-    found = try_modes(lambda argv: (1, said) if "nft" in argv[-1] else (0, ""))
-    assert found["nftables"] == "Error: Could not process rule: Not supported netlink: too"
-    assert found["iptables"] == found["ipvs"] == ""

@@ -4,6 +4,7 @@ A recording holds what a notebook asks and was answered; a lesson's words may ch
 have changed, these tests fail and say what to type.
 """
 
+import json
 import lzma
 import re
 import socket
@@ -18,10 +19,11 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 from srcip_nb import begin, connect, machine
+from srcip_nb.cli import main
 from srcip_nb.errors import UsageError
 from srcip_nb.picture import picture
 from srcip_nb.recordings import SHIPPED, SUFFIX, mark, notebooks_of, shipped, show_as_recorded
-from srcip_nb.run import PASSED, course, run
+from srcip_nb.run import PASSED, course
 from srcip_nb.second_lab import end_second_labs
 from srcip_nb.solutions import solved
 from srcip_nb.tape import NotRecordedError
@@ -167,9 +169,10 @@ def test_a_notebook_runs_twice_in_a_row_on_its_recording(alone, monkeypatch):
 
 @pytest.mark.timeout(200)
 def test_jupyter_executes_a_notebook_on_a_recording(tmp_path):
-    (result,) = run([book_of("03")], out=tmp_path, replay="lab-calico")
-    assert result.verdict == PASSED, f"{result.reason}; {anew('lab-calico', '03')}"
-    cells = nbformat.read(result.output, 4).cells
+    assert main(["run", "--replay", "lab-calico", "--out", str(tmp_path), str(book_of("03"))]) == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["verdict"] == PASSED and result["world"]["name"] == "recording 'lab-calico'", anew("lab-calico", "03")
+    cells = nbformat.read(next(tmp_path.rglob("03*.ipynb")), 4).cells
     outputs = [out for cell in cells for out in cell.get("outputs", []) if "data" in out]
     alts = [out.metadata["image/png"]["alt"] for out in outputs if "image/png" in out.data]
     tables = [out.data["text/html"] for out in outputs if 'class="dataframe"' in out.data.get("text/html", "")]

@@ -26,7 +26,7 @@ from .spaces import Space, in_thread
 
 LONGEST_LINE = 16384
 # What comes line after line is read some lines at a time: each time costs as much as a request itself on a slow kernel.
-BUSY, PAUSE = 0.02, 0.01  # seconds between two readings that are called busy, and how long the next one waits then
+BUSY, PAUSE = 0.05, 0.03  # seconds between two readings that are called busy, and how long the next one waits then
 
 
 def signal_number(name: object) -> int:

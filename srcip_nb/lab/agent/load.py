@@ -100,9 +100,9 @@ class Exchange:
             self.size = end + 4 + int(length) if length.isdigit() else math.inf
         return len(self.data) >= self.size
 
-    def result(self) -> dict[str, Any]:
+    def result(self, now: float) -> dict[str, Any]:
         """Write the result as the module's table has it."""
-        latency_ms = round((time.monotonic() - self.started) * 1000, 3)
+        latency_ms = round((now - self.started) * 1000, 3)
         status, body = None, ""
         if not self.error:
             status, body = parse_answer(bytes(self.data))
@@ -155,15 +155,20 @@ def _without_chunks(body: bytes) -> bytes:
 
 
 class Visitor:
-    """The loop: starts, watches and ends exchanges."""
+    """The loop: starts, watches and ends exchanges.
+
+    On User Mode Linux a system call costs some 30 us, and there even reading a clock is one: so a clock is read once a
+    turn and once a request, and the sockets are watched by poll(2), which wants no call of its own for each of them.
+    """
 
     def __init__(self, concurrency: int, timeout: float, rate: float | None) -> None:
-        self._epoll = select.epoll()
+        self._poll = select.poll()
         self._open: dict[int, Exchange] = {}
         # All have the same patience, so they run out of it in the order in which they started.
         self._deadlines: deque[Exchange] = deque()
         self._addresses: dict[str, str] = {}
         self._concurrency, self._timeout, self._rate = concurrency, timeout, rate
+        self._epoch, self._epoch_at = 0, -math.inf
         self.done: list[dict[str, Any]] = []
 
     def close(self) -> None:
@@ -171,25 +176,24 @@ class Visitor:
         for exchange in self._open.values():
             if exchange.socket:
                 exchange.socket.close()
-        self._epoll.close()
 
     def run(
         self, requests: Sequence[Mapping[str, Any]], is_stopped: Callable[[], bool]
     ) -> Iterator[list[dict[str, Any]]]:
         """Send all; batches of results as they come."""
-        started, told, at, count = time.monotonic(), time.monotonic(), 0, len(requests)
+        started = told = now = time.monotonic()
+        at, count = 0, len(requests)
         while at < count or self._open:
-            now = time.monotonic()
             if is_stopped():
                 at = count
                 for exchange in list(self._open.values()):
                     self._end(exchange, "stopped")
             due = count if self._rate is None else min(count, int((now - started) * self._rate) + 1)
+            self._set_epoch(now)
             while at < due and len(self._open) < self._concurrency:
                 self._begin(requests[at])
                 at += 1
-            self._poll(self._wait(now, started, at, count))
-            now = time.monotonic()
+            now = self._turn(self._wait(now, started, at, count))
             while self._deadlines and (self._deadlines[0].socket is None or self._deadlines[0].deadline <= now):
                 exchange = self._deadlines.popleft()
                 if exchange.socket is not None:
@@ -208,9 +212,15 @@ class Visitor:
             wait = min(wait, started + at / self._rate - now)
         return max(0.0, wait) if self._open or at < count else 0.0
 
+    def _set_epoch(self, now: float) -> None:
+        """Look how far the two clocks are apart: from time to time, since the one that tells the date may be set."""
+        if now - self._epoch_at >= _BATCH_SECONDS:
+            self._epoch, self._epoch_at = time.time_ns() - time.monotonic_ns(), now
+
     def _begin(self, request: Mapping[str, Any]) -> None:
         exchange = Exchange(request["id"], b"")
-        exchange.sent_at, exchange.started = time.time_ns(), time.monotonic()
+        started = time.monotonic_ns()
+        exchange.sent_at, exchange.started = started + self._epoch, started / 1e9
         exchange.deadline = exchange.started + self._timeout
         try:
             target = Target(request["url"], request.get("headers") or {})
@@ -234,7 +244,7 @@ class Visitor:
             self._end(exchange, error_word(code))
             return
         self._deadlines.append(exchange)
-        self._epoll.register(channel.fileno(), select.EPOLLOUT if exchange.request else select.EPOLLIN)
+        self._poll.register(channel.fileno(), _awaited(exchange))
 
     def _send_early(self, exchange: Exchange, channel: socket.socket) -> int:
         """Send at once: between namespaces the connection mostly stands before connect has returned; 0 or an errno."""
@@ -254,23 +264,24 @@ class Visitor:
             self._addresses[host] = str(found[0][4][0])
         return self._addresses[host]
 
-    def _poll(self, wait: float) -> None:
-        for fd, event in self._epoll.poll(wait):
+    def _turn(self, wait: float) -> float:
+        events = self._poll.poll(math.ceil(wait * 1000))
+        now = time.monotonic()
+        for fd, event in events:
             exchange = self._open[fd]
             channel = exchange.socket
             if channel is None:
                 continue
             try:
-                if event & select.EPOLLOUT and exchange.request:
+                if event & select.POLLOUT and exchange.request:
                     exchange.request = exchange.request[channel.send(exchange.request) :]
-                    if not exchange.request:
-                        self._epoll.modify(fd, select.EPOLLIN)
+                    self._poll.modify(fd, _awaited(exchange))
                     continue
                 data = channel.recv(65536)
             except BlockingIOError:
                 continue
             except OSError as error:
-                self._end(exchange, error_word(error.errno or 0))
+                self._end(exchange, error_word(error.errno or 0), now)
                 continue
             room = _KEPT_BYTES - len(exchange.data)
             exchange.data += data[:room]
@@ -278,19 +289,23 @@ class Visitor:
                 # What is not kept is counted, so that the end is still seen.
                 exchange.size -= max(0, len(data) - room)
             if not data or exchange.is_whole():
-                self._end(exchange, "")
+                self._end(exchange, "", now)
+        return now
 
-    def _end(self, exchange: Exchange, error: str) -> None:
+    def _end(self, exchange: Exchange, error: str, happened: float | None = None) -> None:
         channel = exchange.socket
         if channel is not None:
             self._open.pop(channel.fileno(), None)
-            # Closing alone is not enough: a program that another thread starts just now still has a copy of the socket.
-            with contextlib.suppress(FileNotFoundError):
-                self._epoll.unregister(channel.fileno())
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(channel.fileno())
             channel.close()
             exchange.socket = None
         exchange.error = error
-        self.done.append(exchange.result())
+        self.done.append(exchange.result(time.monotonic() if happened is None else happened))
+
+
+def _awaited(exchange: Exchange) -> int:
+    return select.POLLOUT if exchange.request else select.POLLIN
 
 
 def visit(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 _SOCKOPT = shlex.join([sys.executable, "-I", "-S", str(Path(__file__).with_name("ipvs_sockopt.py"))])
-
-_UNDERLINED = re.compile(r"^.*\n *\^+$", re.MULTILINE)  # nft repeats the command and points at it
 
 # Mode -> a shell command that succeeds where the mode can work; run in the agent's own network namespace.
 TRIALS = {
@@ -37,5 +34,11 @@ def try_modes(run: Callable[[list[str]], tuple[int | None, str]]) -> dict[str, s
     found = {}
     for mode, command in TRIALS.items():
         code, said = run(["sh", "-c", command])
-        found[mode] = "" if code == 0 else " ".join(_UNDERLINED.sub("", said).split()) or f"exit status {code}"
+        found[mode] = "" if code == 0 else reason(said) or f"exit status {code}"
     return found
+
+
+def reason(said: str) -> str:
+    """What a program said in one line; of nft's words the errors alone, without the command and the carets below it."""
+    errors = [line.partition("Error: ")[2] for line in said.splitlines() if "Error: " in line]
+    return "; ".join(dict.fromkeys(errors)) or " ".join(said.split())
