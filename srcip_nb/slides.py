@@ -8,7 +8,7 @@
     a table      text of a section that leads to no cell
 
 Left out are parameters and set-up, cells that show nothing, what is folded, and all that follows the summary: what
-tidies up, and the last cell (``done``). A listing too long for its slide has two columns. Type shrinks until a slide
+tidies up, and the last cell (``done``). A listing that would be small has two columns. Type shrinks until a slide
 fits, in height and in width, but never below what the back row can read: then its output goes on a slide of its own, a
 long table on several. A deck is a PDF of 16:9 pages and a page for the browser that scrolls slide by slide; neither
 needs a network.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SMALLEST = 2  # of the sizes 0 to 2 in slides.css; text of 20 px, tables of 16 px, on a page of 720
 FULL = 70  # a table is set smaller if the longest words of its columns have together more characters
-FULL_OF_CELLS = 110  # a data frame too if the longest cells of its columns have
+FULL_OF_CELLS = 75  # a data frame too if the longest cells of its columns have
 FEWEST = 3  # rows on a slide of a table that goes on on the next one
 COLUMN = 56  # characters of a line in one of two columns
 EDGE = 1280 - 48  # px; nothing stands farther right
@@ -211,7 +211,7 @@ def fitted(deck: Sequence[Slide], fits: Callable[[Sequence[Sized]], Sequence[boo
             elif slide.after:
                 next_sized += [(replace(slide, after=""), 0), (Slide(slide.heading, slide.after), 0)]
                 next_done += [False, False]
-            elif not slide.columns and _is_narrow_listing(slide.output):
+            elif size == 1 and not slide.columns and _is_narrow_listing(slide.output):
                 next_sized.append((replace(slide, columns=True), 0))
                 next_done.append(False)
             elif size == SMALLEST and is_whole:

@@ -121,12 +121,14 @@ def test_a_japanese_word_and_a_sentences_end_are_not_broken():
     assert '<span class="word">応答</span>' in slide.text
 
 
-def test_a_long_listing_of_short_lines_has_two_columns_before_it_shrinks():
+def test_a_long_listing_of_short_lines_has_two_columns_before_it_is_small():
     def columns(line: str) -> list[bool]:
         slide = Slide("a", "text", "code", f"<pre>{line * 20}</pre>")
         return [slide.columns for slide, _ in fitted([slide], lambda sized: [s.columns or n == 2 for s, n in sized])]
 
     assert columns("short: 1\n") == [True] and columns(f"{'long ' * 20}\n") == [False]
+    slide = Slide("a", "text", "code", "<pre>" + "short: 1\n" * 20)
+    assert fitted([slide], lambda sized: [size == 1 for _, size in sized]) == [(slide, 1)]
 
 
 def test_parts_of_a_long_table_are_as_large_as_they_can_be():
