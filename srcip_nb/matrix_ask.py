@@ -108,7 +108,7 @@ class Run:
                 left = [row for row in asked if row.expected and is_incomplete(row.expected, row.seen)]
                 if not left:
                     break
-                step.update(f"{len(left)} cases asked again")
+                step.update(t("matrix.again", count=len(left)))
                 time.sleep(PAUSE)
                 self._by_way(left, step)
             step.result = t("matrix.sent", count=self._sent, seconds=f"{time.monotonic() - self._started:.0f}")
