@@ -34,13 +34,13 @@ def test_answers(data, expected):
 
 
 def test_a_request_is_written_as_curl_would():
-    target = load.Target("http://worker01:32305/a?run=1&request=2", {"user-agent": "mine", "x-id": "7"})
+    target = load.Target("http://worker01:32305/a", {"user-agent": "mine", "x-id": "7"})
     assert (target.host, target.port) == ("worker01", 32305)
-    assert target.request == (
+    assert target.request("run=1&request=2") == (
         b"GET /a?run=1&request=2 HTTP/1.1\r\nHost: worker01:32305\r\nUser-Agent: mine\r\nAccept: */*\r\nX-Id: 7\r\n"
         b"Connection: close\r\n\r\n"
     )
-    assert load.Target("http://h", {}).request.startswith(b"GET / HTTP/1.1\r\nHost: h\r\n")
+    assert load.Target("http://h", {}).request("").startswith(b"GET / HTTP/1.1\r\nHost: h\r\n")
 
 
 @pytest.mark.parametrize("url", ["ftp://h/", "http://", "worker01", "http://h:99999/"])
@@ -52,6 +52,8 @@ def test_what_is_no_url(url):
 def test_a_header_cannot_smuggle_a_line():
     with pytest.raises(ValueError, match="line break"):
         load.Target("http://h/", {"x": "a\r\nHost: evil"})
+    with pytest.raises(ValueError, match="line break"):
+        load.Target("http://h/", {}).request("a\r\nHost: evil")
 
 
 def test_words_for_errors():
@@ -60,7 +62,7 @@ def test_words_for_errors():
     assert load.error_word(errno.EADDRNOTAVAIL) == "Cannot assign requested address"
 
 
-def serve(answer: bytes, count: int) -> str:
+def serve(answer: bytes, count: int, seen: list[bytes] | None = None) -> str:
     server = socket.create_server(("127.0.0.1", 0))
 
     def run() -> None:
@@ -68,11 +70,24 @@ def serve(answer: bytes, count: int) -> str:
             for _ in range(count):
                 connection, _ = server.accept()
                 with connection:
-                    connection.recv(4096)
+                    request = connection.recv(4096)
+                    if seen is not None:
+                        seen.append(request)
                     connection.sendall(answer)
 
     threading.Thread(target=run, daemon=True).start()
     return f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+
+def test_requests_of_one_run_differ_in_path_query_and_headers():
+    seen: list[bytes] = []
+    url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 4, seen)
+    asked = [("", {}), ("?a=1", {}), ("b?a=2#here", {}), ("?a=1", {"X-Id": "7"})]
+    requests = [{"id": at, "url": url + rest, "headers": headers} for at, (rest, headers) in enumerate(asked)]
+    assert sum(len(batch) for batch in load.visit(requests, concurrency=1)) == 4
+    lines = [request.split(b" HTTP")[0] for request in seen]
+    assert lines == [b"GET /", b"GET /?a=1", b"GET /b?a=2", b"GET /?a=1"]
+    assert [b"X-Id: 7" in request for request in seen] == [False, False, False, True]
 
 
 def test_visits_without_a_lab():

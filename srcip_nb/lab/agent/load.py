@@ -56,20 +56,34 @@ def error_word(number: int) -> str:
 
 
 class Target:
-    """Where a URL leads: looked up and written out once for each different (url, headers) shape."""
+    """Where a URL leads, its query aside: looked at and written out once for all requests that differ in nothing else.
+
+    Raises:
+        ValueError: it is no http:// URL, or a header holds a line break.
+    """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError(f"{url!r} is not an http:// URL")
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         fields = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": _AGENT, "Accept": "*/*"}
         given = {name.title(): value for name, value in headers.items()}
-        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in {**fields, **given}.items())]
+        lines = [f"{name}: {value}" for name, value in {**fields, **given}.items()]
         if any(character in line for line in lines for character in "\r\n"):
             raise ValueError("a URL or a header holds a line break")
         self.host, self.port = parts.hostname, parts.port or 80
-        self.request = "\r\n".join([*lines, "Connection: close", "", ""]).encode()
+        self._path = f"GET {parts.path or '/'}"
+        self._rest = "\r\n".join([" HTTP/1.1", *lines, "Connection: close", "", ""])
+
+    def request(self, query: str) -> bytes:
+        """Write the request with that query, "" for none.
+
+        Raises:
+            ValueError: it holds a line break.
+        """
+        if "\r" in query or "\n" in query:
+            raise ValueError("a URL or a header holds a line break")
+        return f"{self._path}{'?' if query else ''}{query}{self._rest}".encode()
 
 
 class Exchange:
@@ -167,6 +181,7 @@ class Visitor:
         # All have the same patience, so they run out of it in the order in which they started.
         self._deadlines: deque[Exchange] = deque()
         self._addresses: dict[str, str] = {}
+        self._targets: dict[tuple[Any, ...], Target] = {}
         self._concurrency, self._timeout, self._rate = concurrency, timeout, rate
         self._epoch, self._epoch_at = 0, -math.inf
         self.done: list[dict[str, Any]] = []
@@ -223,8 +238,8 @@ class Visitor:
         exchange.sent_at, exchange.started = started + self._epoch, started / 1e9
         exchange.deadline = exchange.started + self._timeout
         try:
-            target = Target(request["url"], request.get("headers") or {})
-            exchange.request = target.request
+            target, query = self._target(request)
+            exchange.request = target.request(query)
             address = self._resolve(target.host)
             channel = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         except OSError as error:
@@ -257,6 +272,14 @@ class Visitor:
         except OSError as error:
             return error.errno or 0
         return 0
+
+    def _target(self, request: Mapping[str, Any]) -> tuple[Target, str]:
+        place, _, query = request["url"].partition("#")[0].partition("?")
+        headers = request.get("headers") or {}
+        key = (place, *headers.items())
+        if key not in self._targets:
+            self._targets[key] = Target(place, headers)
+        return self._targets[key], query
 
     def _resolve(self, host: str) -> str:
         if host not in self._addresses:
