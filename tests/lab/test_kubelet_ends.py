@@ -104,7 +104,8 @@ def test_two_containers_of_a_pod_each_have_their_own_processes() -> None:
             return str(done["stdout"])
 
         async def get(port: int) -> str:
-            argv = ["curl", "-s", f"http://10.0.5.2:{port}/"]
+            # A container without a readinessProbe is ready when it runs, which may be before it listens.
+            argv = ["curl", "-s", "--retry", "10", "--retry-connrefused", f"http://10.0.5.2:{port}/"]
             return str((await cluster.agent.call("exec", host="worker01", argv=argv))["stdout"])
 
         args = "tr '\\0' ' ' < /proc/1/cmdline; cat /run/nginx.pid; set -- /proc/[0-9]*; echo $#"
