@@ -26,7 +26,8 @@ from .spaces import Space, in_thread
 
 LONGEST_LINE = 16384
 # What comes line after line is read some lines at a time: each time costs as much as a request itself on a slow kernel.
-BUSY, PAUSE = 0.05, 0.03  # seconds between two readings that are called busy, and how long the next one waits then
+# Seconds between two readings that are called busy; how long the next one waits then, and at most while it goes on.
+BUSY, PAUSE, LONGEST_PAUSE = 0.02, 0.005, 0.05
 
 
 def signal_number(name: object) -> int:
@@ -64,7 +65,7 @@ class LogPipe:
         self._on_end = on_end
         self._reactor = reactor
         self._rest = b""
-        self._read_at = 0.0
+        self._read_at, self._pause = 0.0, 0.0
         os.set_blocking(fd, False)
         reactor.watch(fd, self._read)
 
@@ -72,11 +73,17 @@ class LogPipe:
         try:
             data = os.read(self._fd, 65536)
         except BlockingIOError:
+            self._pause = 0.0
+            self._reactor.watch(self._fd, self._read)
             return
         before, self._read_at = self._read_at, time.monotonic()
-        if data and self._read_at - before < BUSY:
+        if data and self._pause:
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._reactor.call_later(self._pause, self._read)
+        elif data and self._read_at - before < BUSY:
+            self._pause = PAUSE
             self._reactor.forget(self._fd)
-            self._reactor.call_later(PAUSE, self._go_on)
+            self._reactor.call_later(self._pause, self._read)
         whole, newline, rest = (self._rest + data).rpartition(b"\n")
         while len(rest) > LONGEST_LINE or (rest and not data):
             whole, newline, rest = whole + newline + rest[:LONGEST_LINE], b"\n", rest[LONGEST_LINE:]
@@ -87,9 +94,6 @@ class LogPipe:
             self._reactor.forget(self._fd)
             os.close(self._fd)
             self._on_end()
-
-    def _go_on(self) -> None:
-        self._reactor.watch(self._fd, self._read)
 
 
 class Container:
