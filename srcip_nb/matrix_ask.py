@@ -3,6 +3,10 @@
 First goes what takes the network's own way, then, node by node, what an outside host's packets are led to. A case that
 is right but not complete (an endpoint not met yet, a refusal not heard yet) is asked again a few times.
 
+Before all others go the cases whose answers come back another way than the requests went. On the endpoint's node IPVS
+would take such an answer for one of a connection that it remembers, for two minutes after its end, if the client had
+the same port then: it knows whose an answer is by client and endpoint alone. The client drops what it then gets.
+
 In a lab two settings are other than usual while requests run, and are put back: nodes say "refused" as often as there
 is reason to (the kernel would say it about once a second), and the outside host follows no redirects.
 """
@@ -115,8 +119,8 @@ class Run:
 
     def _by_way(self, rows: list[Row], step: Progress) -> None:
         """First what goes the network's own way, then what is led to a node, node by node."""
-        for way in ["", *self._place.names]:
-            some = [row for row in rows if row.question.led == way]
+        for way, is_direct in [("", True), *((way, False) for way in ["", *self._place.names])]:
+            some = [row for row in rows if row.question.led == way and is_answered_directly(row) == is_direct]
             if not some:
                 continue
             step.update(f"{len(some)} cases{f' led to {way}' if way else ''}")
@@ -177,6 +181,19 @@ class Run:
             if wanted <= found.keys() or time.monotonic() > deadline:
                 return found
             time.sleep(0.05)
+
+
+def is_answered_directly(row: Row) -> bool:
+    """Whether an endpoint sees the client's own address over another node than its own, so that its answer passes by.
+
+    Only of a request that is led nowhere: the others have to wait for their way in any case.
+    """
+    case, expected = row.question.case, row.expected
+    if case is None or expected is None or row.question.led:
+        return False
+    node_of = {endpoint.pod: endpoint.node for endpoint in case.endpoints}
+    decides = case.at or case.node
+    return any(source.owner == "client" and node_of[pod] != decides for pod, source in expected.sources.items())
 
 
 def _note(seen: Observation, result: dict[str, Any] | None, line: tuple[str, str] | None) -> None:

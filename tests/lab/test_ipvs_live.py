@@ -21,6 +21,7 @@ from srcip_nb.lab.proxy.ipvs_node import IpvsNode, servers_from_text
 from srcip_nb.lab.proxy.model import Node
 from srcip_nb.lab.proxy.state import ServiceMap
 from srcip_nb.lab.topology import topology, topology_text
+from srcip_nb.targets import find_targets
 from tests.conftest import kubectl, why_no_mode
 from tests.lab.proxy_objects import endpoint, endpoint_slice, service
 from tests.lab.test_faults import MANIFEST
@@ -344,3 +345,31 @@ def test_by_source_hash_and_where_the_pod_network_masks_nothing():
         lost = lab.cluster.visit(2, target="master01", timeout=2, progress=False)
         assert list(lost["error"]) == ["timeout", "timeout"]
         assert {source for _, source in seen(lab, 2, "master01", client="master01")} == {"192.168.1.41"}
+        ((served, _),) = seen(lab, 1, "master01", client="master01")
+        assert from_one_port(lab, 11000, served, "master01") == ["200", "lost"]
+        assert [from_one_port(lab, 11001, served), from_one_port(lab, 11002, "master01")] == [["200"], ["200"]]
+
+
+def from_one_port(lab, port: int, *nodes: str) -> list[str]:
+    """What comes of requests from that port of master01, one after the other, to these nodes' node ports.
+
+    A second one to the same endpoint over another node is answered in the first one's name: IPVS on the endpoint's node
+    remembers the first connection, and finds it by client and endpoint alone (Linux 6.1, net/netfilter/ipvs/
+    ip_vs_conn.c, ip_vs_conn_out_get).
+    """
+    service, known = lab.cluster.get("services", "webserver"), lab.cluster.list("nodes")
+    places = [find_targets(service, known, node)[0] for node in nodes]
+    return run(lab, "master01", "python3", "-c", ASK_FROM, str(port), *places).split()
+
+
+ASK_FROM = """
+import http.client, sys
+for place in sys.argv[2:]:
+    connection = http.client.HTTPConnection(place, timeout=4, source_address=("", int(sys.argv[1])))
+    try:
+        connection.request("GET", "/", headers={"Connection": "close"})
+        print(connection.getresponse().status)
+    except TimeoutError:
+        print("lost")
+    connection.close()
+"""
