@@ -25,7 +25,7 @@ from srcip_nb.errors import SrcipError, UsageError
 from srcip_nb.expect import CLUSTER_IP, LOAD_BALANCER, NODE_PORT
 from srcip_nb.observe import endpoint_rows
 from srcip_nb.rollout import service_address
-from srcip_nb.targets import find_targets, internal_ip
+from srcip_nb.targets import entry_node, find_targets, internal_ip
 from srcip_nb.text import t
 from srcip_nb.traffic import announcers, is_ready
 
@@ -71,7 +71,7 @@ class View:
         vip: the Service's external address, "" without one.
         announcers: the nodes that announce it; none where nobody says it.
         targets: LoadBalancer, NodePort, ClusterIP -> host:port; what there is none of is left out.
-        node_port_at: the node whose port is asked.
+        node_port_at: the node whose port is asked, as ``entry_node`` chooses it; "" where no node is Ready.
         book: the address book, ``owners``: address -> (kind, node) of it.
         info: the lab's settings, none on a real cluster.
     """
@@ -109,7 +109,7 @@ def look(cluster: LessonCluster) -> View:
         (str(kind), "" if node is None else str(node)) for kind, node in zip(book["kind"], book["node"], strict=True)
     ]
     outside = tuple(book.loc[book["kind"] == "client", ["owner", "address"]].itertuples(index=False, name=None))
-    at = next((pod.node for pod in pods), nodes[0].name if nodes else "")
+    at = entry_node(found, {pod.node for pod in pods if pod.state == "ready"})
     return View(
         world=str(cluster.world),
         nodes=nodes,
@@ -137,7 +137,7 @@ def _pod(row: tuple[Any, ...]) -> Pod:
 
 def _targets(service: dict[str, Any], nodes: list[dict[str, Any]], at: str) -> dict[str, str]:
     found = {}
-    for name, target in ((LOAD_BALANCER, None), (NODE_PORT, at), (CLUSTER_IP, "clusterip")):
+    for name, target in ((LOAD_BALANCER, None), (NODE_PORT, at or "nodeport"), (CLUSTER_IP, "clusterip")):
         try:
             found[name] = find_targets(service, nodes, target)[0]
         except UsageError:  # the Service has no such address: the control says so when it is chosen

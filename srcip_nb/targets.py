@@ -10,6 +10,7 @@ host:port    as it is
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from srcip_nb.cluster import is_ready
@@ -49,16 +50,28 @@ def entry_targets(
     if target is not None or not is_pending or not service["spec"]["ports"][0].get("nodePort"):
         return find_targets(service, nodes, target), ""
     own = sender.node if sender else ""
-    entry = own or _entry_node(cluster, service, nodes)
+    entry = own or entry_node(nodes, _nodes_with_pod(cluster, service))
     return find_targets(service, nodes, entry or None), t("visit.no_address", node=entry) if entry else ""
 
 
-def _entry_node(cluster: Cluster, service: dict[str, Any], nodes: list[dict[str, Any]]) -> str:
+def _nodes_with_pod(cluster: Cluster, service: dict[str, Any]) -> set[str]:
     from srcip_nb.observe import endpoints
 
-    able = sorted(node["metadata"]["name"] for node in nodes if is_ready(node) and internal_ip(node))
     found = endpoints(cluster, service["metadata"]["name"])
-    with_pod = set(found.loc[found["READY"].fillna(False), "NODE"])
+    return set(found.loc[found["READY"].fillna(False), "NODE"])
+
+
+def entry_node(nodes: list[dict[str, Any]], with_pod: Collection[str]) -> str:
+    """The node whose port stands for an external address: the first Ready one with a pod, else the first Ready one.
+
+    Args:
+        nodes: the Nodes.
+        with_pod: names of those that run a ready pod of the Service.
+
+    Returns:
+        Its name; "" where no node is Ready.
+    """
+    able = sorted(node["metadata"]["name"] for node in nodes if is_ready(node) and internal_ip(node))
     return next((name for name in able if name in with_pod), able[0] if able else "")
 
 
