@@ -3,6 +3,8 @@
 import pytest
 
 from srcip_nb.expect import NOBODY, TABLE, World, expect
+from srcip_nb.judge import Observation
+from srcip_nb.matrix_ask import Row, is_answered_directly
 from srcip_nb.matrix_cases import (
     EXTERNAL_IPS,
     NO_ADDRESS,
@@ -120,3 +122,18 @@ def test_every_service_has_endpoints_by_its_definition(place):
     assert counts["cluster"] == counts["external-ip"] == 2
     assert counts["local-w1only"] == 1
     assert counts["no-endpoints"] == 0
+
+
+def test_answers_that_come_back_another_way_are_told_apart(asked):
+    rows = [Row(question, expect(question.case, World("ipvs", "calico")), Observation()) for question in asked]
+    direct = {
+        (row.question.service, row.question.client, row.question.destination): is_answered_directly(row) for row in rows
+    }
+    assert direct["local", "node-master01", "nodeport-master01"]  # no endpoint there: another node's, the source kept
+    assert not direct["local", "node-worker01", "nodeport-worker01"]  # an endpoint of its own
+    assert not direct["cluster", "node-master01", "nodeport-master01"]  # masqueraded: its answer comes back
+    assert direct["cluster", "c1", "clusterip"]  # pods keep their source, and one endpoint is on the other node
+    assert not direct["local-w1only", "c1", "clusterip"]
+    assert not any(is_answered_directly(row) for row in rows if row.question.led)
+    masked = [Row(question, expect(question.case, World("ipvs", "flannel")), Observation()) for question in asked]
+    assert not any(is_answered_directly(row) for row in masked if row.question.client.startswith("node-"))
