@@ -19,10 +19,11 @@ from srcip_nb.lab.api.server import make_app
 from srcip_nb.lab.api.store import Store
 from srcip_nb.lab.console import Console
 from srcip_nb.lab.controllers import run_controllers
+from srcip_nb.lab.controllers.podnetwork import PodNetwork
 from srcip_nb.lab.controllers.proxy import Proxy
 from srcip_nb.lab.kernel import Agent
 from srcip_nb.lab.spec import LabSpec
-from srcip_nb.lab.topology import Topology, masquerade_rules, topology, topology_text
+from srcip_nb.lab.topology import Topology, topology, topology_text
 
 
 class Served:
@@ -55,7 +56,9 @@ async def serve(spec: LabSpec, agent: Agent) -> AsyncIterator[Served]:
         UsageError: the port asked for is taken.
     """
     hosts = topology(spec.workers, spec.clients, spec.cni, spec.announce)
-    await _build_network(agent, hosts)
+    await agent.call("configure", text=topology_text(hosts))
+    pod_network = PodNetwork(agent, hosts)
+    await pod_network.load()
     store, podlogs, token = Store(), PodLogs(), secrets.token_urlsafe(32)
 
     proxy = Proxy(store, agent, hosts, spec.proxy_mode, ipvs_scheduler=spec.ipvs_scheduler)
@@ -70,7 +73,7 @@ async def serve(spec: LabSpec, agent: Agent) -> AsyncIterator[Served]:
     listening = _listen(spec.port)
     url = f"https://127.0.0.1:{listening.getsockname()[1]}"
     controllers = asyncio.ensure_future(
-        run_controllers(store, agent, hosts, podlogs, proxy, ca_pem=authority.cert_pem.bytes().decode())
+        run_controllers(store, agent, hosts, podlogs, proxy, pod_network, ca_pem=authority.cert_pem.bytes().decode())
     )
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
@@ -81,19 +84,6 @@ async def serve(spec: LabSpec, agent: Agent) -> AsyncIterator[Served]:
         controllers.cancel()
         await asyncio.gather(controllers, return_exceptions=True)
         await runner.cleanup()
-
-
-async def _build_network(agent: Agent, hosts: Topology) -> None:
-    """Hosts, links, addresses and routes, then the pod network's own masquerading on each node."""
-    await agent.call("configure", text=topology_text(hosts))
-    rules = {node.name: masquerade_rules(hosts, node) for node in hosts.nodes}
-    await asyncio.gather(
-        *(
-            agent.call("exec", host=name, argv=["iptables-legacy-restore", "-w", "--noflush"], stdin=text)
-            for name, text in rules.items()
-            if text
-        )
-    )
 
 
 def _listen(port: int) -> socket.socket:

@@ -438,14 +438,24 @@ def fresh_rules(lab: Lab, mode: str, node: str, directory: Path) -> str:
 WIPES = {"iptables": ["iptables-legacy", "-t", "nat", "-F"], "nftables": ["nft", "flush", "ruleset"]}
 
 
+def pod_network_rules(lab: Lab) -> list[str]:
+    rules = lab.client.exec("worker01", ["iptables-legacy", "-t", "nat", "-S"]).stdout.splitlines()
+    return [rule for rule in rules if rule.startswith("-A") and "cali-nat-outgoing" in rule]
+
+
 @pytest.mark.parametrize("mode", WIPES)
 def test_rules_wiped_by_hand_come_back(lab, mode, tmp_path):
+    """kube-proxy's, and the pod network's own masquerading in the same table."""
     lab.proxy_mode(mode)
     wanted = fresh_rules(lab, mode, "worker01", tmp_path)
     until(lambda: present_rules(lab, mode, "worker01") == wanted, "the rules before")
+    masquerading = pod_network_rules(lab)
+    assert len(masquerading) == 2
     assert lab.client.exec("worker01", WIPES[mode]).code == 0
+    assert (pod_network_rules(lab) == masquerading) == (mode == "nftables")
     assert present_rules(lab, mode, "worker01") != wanted
     until(lambda: present_rules(lab, mode, "worker01") == wanted, "the rules come back", 3 * LOOK_AFTER)
+    until(lambda: pod_network_rules(lab) == masquerading, "the masquerading comes back", 3 * LOOK_AFTER)
     assert {r["status"] for r in visit(lab, 50)} == {200}
 
 

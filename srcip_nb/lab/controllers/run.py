@@ -21,6 +21,7 @@ from srcip_nb.lab.topology import SERVICE_CIDR, Topology
 
 if TYPE_CHECKING:
     from srcip_nb.lab.api.store import Store
+    from srcip_nb.lab.controllers.podnetwork import PodNetwork
     from srcip_nb.lab.controllers.proxy import Proxy
     from srcip_nb.lab.kernel import Agent
 
@@ -33,6 +34,7 @@ async def run_controllers(
     topology: Topology,
     podlogs: PodLogs,
     proxy: Proxy,
+    pod_network: PodNetwork,
     *,
     ca_pem: str = "",
 ) -> None:
@@ -47,6 +49,7 @@ async def run_controllers(
         topology: the hosts, already built.
         podlogs: where the containers' lines go.
         proxy: kube-proxy, not yet running.
+        pod_network: its agents, whose rules are loaded.
         ca_pem: the API's certificate, for kube-root-ca.crt.
     """
     from srcip_nb.lab.controllers.loadbalancer import run_loadbalancer
@@ -56,6 +59,7 @@ async def run_controllers(
         *object_controllers(store, topology, ca_pem=ca_pem),
         ("kubelet", Kubelet(store, agent, topology, podlogs).run),
         ("kube-proxy", proxy.run),
+        ("pod network", pod_network.run),
         ("load balancer", lambda: run_loadbalancer(store, agent, topology)),
     ]
     await keep_all_running(parts)
