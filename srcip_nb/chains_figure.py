@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAME_LENGTH = 24
-_NARROWEST, _LINE = 10.9, 0.4  # inches
+_NARROWEST, _LINE = 10.9, 0.31  # inches
 _HOOK, _BOX, _CHANGES = 1.25, 2.45, 3.2  # widths of a column's parts
 
 
