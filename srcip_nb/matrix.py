@@ -121,7 +121,7 @@ def matrix(
                 rows = [_row(question, world, plane) for question in found if only(question)]
                 step.result = t("matrix.cases", count=len(rows))
             standing = started_pods(own)
-            Run(own, place, progress).ask_all(rows)
+            Run(own, place, world.mode, progress).ask_all(rows)
             require_standing(own, place, standing)
             book = SourceAddresses(own)
         except SrcipError as error:

@@ -3,9 +3,10 @@
 First goes what takes the network's own way, then, node by node, what an outside host's packets are led to. A case that
 is right but not complete (an endpoint not met yet, a refusal not heard yet) is asked again a few times.
 
-Before all others go the cases whose answers come back another way than the requests went. On the endpoint's node IPVS
-would take such an answer for one of a connection that it remembers, for two minutes after its end, if the client had
-the same port then: it knows whose an answer is by client and endpoint alone. The client drops what it then gets.
+In mode ipvs the cases whose answers come back another way than the requests went go before all others. On the
+endpoint's node IPVS would take such an answer for one of a connection that it remembers, for two minutes after its end,
+if the client had the same port then: it knows whose an answer is by client and endpoint alone. The client drops what it
+then gets.
 
 In a lab two settings are other than usual while requests run, and are put back: nodes say "refused" as often as there
 is reason to (the kernel would say it about once a second), and the outside host follows no redirects.
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 from srcip_nb.clients import Client
 from srcip_nb.cluster import Cluster
 from srcip_nb.errors import LabError
-from srcip_nb.expect import ANSWERED, Expectation
+from srcip_nb.expect import ANSWERED, IPVS, Expectation
 from srcip_nb.judge import Answer, Observation, is_incomplete
 from srcip_nb.lab.client import LabClient
 from srcip_nb.logs import logs
@@ -88,15 +89,29 @@ class Row:
 
 
 class Run:
-    """The requests of one matrix; their ids count on through all rounds."""
+    """The requests of one matrix; their ids count on through all rounds.
+
+    Args:
+        own: the cluster, in the namespace of the pods.
+        place: the nodes.
+        mode: kube-proxy's mode.
+        progress: whether it is shown how far it is.
+        servers: labels of the pods whose logs are read.
+    """
 
     def __init__(
-        self, own: Cluster, place: Place, progress: bool, servers: Mapping[str, str] = MappingProxyType(SERVERS)
+        self,
+        own: Cluster,
+        place: Place,
+        mode: str,
+        progress: bool,
+        servers: Mapping[str, str] = MappingProxyType(SERVERS),
     ) -> None:
         self._servers = servers
         self._own = own
         self._patience = REAL if own.lab is None else SLOW if own.lab.info()["runs_on"] == "uml" else USUAL
         self._place = place
+        self._mode = mode
         self._progress = progress
         self._id = secrets.token_hex(4)
         self._sent = 0
@@ -119,14 +134,17 @@ class Run:
 
     def _by_way(self, rows: list[Row], step: Progress) -> None:
         """First what goes the network's own way, then what is led to a node, node by node."""
-        for way, is_direct in [("", True), *((way, False) for way in ["", *self._place.names])]:
-            some = [row for row in rows if row.question.led == way and is_answered_directly(row) == is_direct]
+        for way, is_first in [("", True), *((way, False) for way in ["", *self._place.names])]:
+            some = [row for row in rows if row.question.led == way and self._goes_first(row) == is_first]
             if not some:
                 continue
             step.update(f"{len(some)} cases{f' led to {way}' if way else ''}")
             lab = self._own.lab
             with _led(lab, way, self._place, some) if lab and way else contextlib.nullcontext():
                 self._ask(some)
+
+    def _goes_first(self, row: Row) -> bool:
+        return self._mode == IPVS and is_answered_directly(row)
 
     def _forget_neighbours(self, rows: list[Row]) -> None:
         """Who had an address for another Service a moment ago is forgotten: else it would still be sent there."""

@@ -110,7 +110,7 @@ def roads(
             question = Question(service, name, f"{road} {at}".strip(), host, target, case)
             rows.append(Row(question, expect(case, world), Observation()))
     with Progress(t("road.step", count=len(rows), service=service), progress) as step:
-        Run(cluster, place, False, body["spec"]["selector"]).ask_all(rows)
+        Run(cluster, place, world.mode, False, body["spec"]["selector"]).ask_all(rows)
         step.result = t("road.done", count=sum(row.seen.sent for row in rows))
     addresses = SourceAddresses(cluster)
     records = [_record(row, row.expected, addresses) for row in rows if row.expected is not None]
