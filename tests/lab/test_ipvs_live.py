@@ -362,14 +362,19 @@ def from_one_port(lab, port: int, *nodes: str) -> list[str]:
     return run(lab, "master01", "python3", "-c", ASK_FROM, str(port), *places).split()
 
 
+# A port whose last connection has just ended may be had again by who says so.
 ASK_FROM = """
-import http.client, sys
+import socket, sys
 for place in sys.argv[2:]:
-    connection = http.client.HTTPConnection(place, timeout=4, source_address=("", int(sys.argv[1])))
-    try:
-        connection.request("GET", "/", headers={"Connection": "close"})
-        print(connection.getresponse().status)
-    except TimeoutError:
-        print("lost")
-    connection.close()
+    host, _, port = place.rpartition(":")
+    with socket.socket() as channel:
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        channel.settimeout(4)
+        channel.bind(("", int(sys.argv[1])))
+        try:
+            channel.connect((host, int(port)))
+            channel.sendall(b"GET / HTTP/1.1\\r\\nHost: web\\r\\nConnection: close\\r\\n\\r\\n")
+            print(channel.recv(100).split()[1].decode())
+        except TimeoutError:
+            print("lost")
 """
