@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 PROTOCOLS = ["v5.channel.k8s.io", "v4.channel.k8s.io"]
 STDIN, STDOUT, STDERR, STATUS = 0, 1, 2, 3
 NO_SUCH_PROGRAM = 127
+_BROKEN_OFF = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""What a server that accepts a connection and ends it without an answer looks like, the last two within TLS."""
+
 _KEPT_ERRORS = 400  # bytes of its error output that an error quotes
 
 
@@ -98,7 +101,7 @@ def _connect(cluster: Cluster, pod: str, argv: Sequence[str]) -> WebSocket:
         )
     except websocket.WebSocketBadStatusException as error:
         raise _refusal(error) from error
-    except websocket.WebSocketConnectionClosedException as error:
+    except (websocket.WebSocketConnectionClosedException, *_BROKEN_OFF) as error:
         raise BrokeOffError(
             f"the connection to pod {pod} broke off before its program began", "Run it again"
         ) from error

@@ -1,5 +1,8 @@
 """Requests from a pod: what curl says, and the same from a lab's pods and nodes."""
 
+import socket
+import threading
+
 import pytest
 import websocket
 
@@ -112,13 +115,32 @@ def test_a_program_in_a_pod_that_fails_or_hangs_is_told(webserver):
         list(exec_lines(webserver, "seminar/nobody", ["true"], timeout=5))
 
 
-def test_a_connection_that_is_closed_before_it_stands_broke_off(monkeypatch):
+@pytest.mark.parametrize(
+    "words",
+    [websocket.WebSocketConnectionClosedException("socket is already closed."), ConnectionResetError(104, "reset")],
+)
+def test_a_connection_that_is_closed_before_it_stands_broke_off(monkeypatch, words):
     def closed(*_, **__):
-        raise websocket.WebSocketConnectionClosedException("socket is already closed.")
+        raise words
 
     monkeypatch.setattr(websocket, "create_connection", closed)
     with serving({}) as (_, cluster), pytest.raises(BrokeOffError, match="before its program began"):
         list(exec_lines(cluster, "seminar/web", ["true"], timeout=1))
+
+
+def test_a_server_that_ends_it_in_the_middle_of_tls_broke_off():
+    def hang_up() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, serving({}) as (_, cluster):
+        cluster.rest.configuration.host = f"https://127.0.0.1:{server.getsockname()[1]}"
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(BrokeOffError, match="before its program began"):
+            list(exec_lines(cluster, "seminar/web", ["true"], timeout=1))
+        thread.join()
 
 
 def test_what_has_no_result_yet_is_sent_once_more_where_the_way_breaks_off(monkeypatch):
