@@ -7,7 +7,9 @@ without a Status is an error, never an end.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import selectors
 import ssl
 import threading
 import time
@@ -30,6 +32,9 @@ _BROKEN_OFF = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZe
 """What a server that accepts a connection and ends it without an answer looks like, the last two within TLS."""
 
 _KEPT_ERRORS = 400  # bytes of its error output that an error quotes
+
+
+_TURN = 0.05  # seconds that a reader may keep the connection from a writer while half a message is there
 
 
 class BrokeOffError(ClusterError):
@@ -69,7 +74,7 @@ def exec_lines(
             elif number == STATUS:
                 status = json.loads(data)
     finally:
-        channel.shutdown()
+        channel.close()
     if status is None:
         raise BrokeOffError(f"the connection to pod {pod} broke off before its program had ended", "Run it again")
     if output:
@@ -79,7 +84,52 @@ def exec_lines(
         raise ClusterError(f"pod {pod}: {status.get('message', 'the program failed')}{f' ({said})' if said else ''}")
 
 
-def _connect(cluster: Cluster, pod: str, argv: Sequence[str]) -> WebSocket:
+class _Channel:
+    """A websocket that one thread reads while another writes, but never both at once.
+
+    TLS keeps one state for both (OpenSSL, openssl-threads(7): an SSL object is not for two threads at a time). If it
+    breaks, the connection seems to have ended; and what is being written while the socket is closed goes into the next
+    connection that gets its number.
+    """
+
+    def __init__(self, connection: WebSocket) -> None:
+        self._connection = connection
+        self._turn = threading.Lock()
+        self._readable = selectors.DefaultSelector()
+        self._readable.register(connection, selectors.EVENT_READ)
+
+    def send(self, data: bytes) -> None:
+        with self._turn:
+            self._connection.settimeout(READ_TIMEOUT)
+            self._connection.send_binary(data)
+
+    def receive(self, timeout: float) -> tuple[int, bytes] | None:
+        """A message's kind and data; None if no whole one came in time."""
+        from websocket import WebSocketTimeoutException
+
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            if not self._has_read_ahead() and not self._readable.select(left):
+                continue
+            with self._turn, contextlib.suppress(WebSocketTimeoutException):
+                self._connection.settimeout(min(left, _TURN))
+                kind, data = self._connection.recv_data()
+                return kind, data
+        return None
+
+    def _has_read_ahead(self) -> bool:
+        """Whether there is more than the socket knows of: TLS takes whole records from it."""
+        with self._turn:
+            channel = self._connection.sock
+            return channel is None or (isinstance(channel, ssl.SSLSocket) and channel.pending() > 0)
+
+    def close(self) -> None:
+        with self._turn:
+            self._readable.close()
+            self._connection.shutdown()
+
+
+def _connect(cluster: Cluster, pod: str, argv: Sequence[str]) -> _Channel:
     import websocket
 
     configuration = cluster.rest.configuration
@@ -90,7 +140,7 @@ def _connect(cluster: Cluster, pod: str, argv: Sequence[str]) -> WebSocket:
     base = configuration.host.rstrip("/")
     url = f"ws{base.removeprefix('http')}{path_of('pods', namespace, name, 'exec')}?{urlencode(query)}"
     try:
-        return websocket.create_connection(
+        connection = websocket.create_connection(
             url,
             timeout=READ_TIMEOUT,
             header=headers,
@@ -109,6 +159,7 @@ def _connect(cluster: Cluster, pod: str, argv: Sequence[str]) -> WebSocket:
         raise ClusterError(
             f"no connection for a program in pod {pod} by {base}: {error}", "Is the API server there?"
         ) from error
+    return _Channel(connection)
 
 
 def _tls(configuration: Any) -> dict[str, Any]:
@@ -151,17 +202,17 @@ def _refusal(error: Any) -> ApiAnswerError:
     )
 
 
-def _feed(channel: WebSocket, pieces: Iterable[str]) -> None:
+def _feed(channel: _Channel, pieces: Iterable[str]) -> None:
     import websocket
 
     try:
         for piece in pieces:
-            channel.send_binary(bytes([STDIN]) + piece.encode())
+            channel.send(bytes([STDIN]) + piece.encode())
     except (OSError, websocket.WebSocketException):
         return  # the reader learns of it too, and tells
 
 
-def _messages(cluster: Cluster, channel: WebSocket, pod: str, deadline: float) -> Iterator[tuple[int, bytes]]:
+def _messages(cluster: Cluster, channel: _Channel, pod: str, deadline: float) -> Iterator[tuple[int, bytes]]:
     """Channel and data of each message until the other side closes.
 
     Raises:
@@ -170,22 +221,17 @@ def _messages(cluster: Cluster, channel: WebSocket, pod: str, deadline: float) -
     import websocket
 
     while True:
-        left = deadline - time.monotonic()
         try:
-            if left <= 0:
-                raise websocket.WebSocketTimeoutException
-            channel.settimeout(left)
-            kind, data = channel.recv_data()
-        except websocket.WebSocketTimeoutException as error:
-            raise ClusterError(
-                f"a program in pod {pod} did not end in time", "Is its node Ready? kubectl get nodes"
-            ) from (error)
+            message = channel.receive(deadline - time.monotonic())
         except websocket.WebSocketConnectionClosedException:
             return
         except (OSError, websocket.WebSocketException) as error:
             raise ClusterError(
                 f"the connection to pod {pod} by {cluster.server} broke off: {error}", "Run it again"
             ) from error
+        if message is None:
+            raise ClusterError(f"a program in pod {pod} did not end in time", "Is its node Ready? kubectl get nodes")
+        kind, data = message
         if kind == websocket.ABNF.OPCODE_CLOSE:
             return
         if data:

@@ -1,6 +1,7 @@
 """Requests from a pod: what curl says, and the same from a lab's pods and nodes."""
 
 import socket
+import ssl
 import threading
 
 import pytest
@@ -162,3 +163,29 @@ def test_what_has_no_result_yet_is_sent_once_more_where_the_way_breaks_off(monke
     asked.clear()
     with pytest.raises(BrokeOffError):
         list(pod_client.send_from_pod(None, "ns/pod", requests, **options, rate=100.0))
+
+
+@pytest.mark.lab
+def test_a_connection_is_never_read_and_written_at_once(webserver, monkeypatch):
+    """TLS cannot: what looked like an end was none, and the next connection got what was still being written."""
+    using, met = threading.Lock(), []
+
+    def alone(call):
+        def watched(self, *given):
+            is_alone = using.acquire(blocking=False)
+            met.append(is_alone)
+            try:
+                return call(self, *given)
+            finally:
+                if is_alone:
+                    using.release()
+
+        return watched
+
+    for name in ("send", "recv"):
+        monkeypatch.setattr(ssl.SSLSocket, name, alone(getattr(ssl.SSLSocket, name)))
+    at = f"seminar/{webserver.pods().index[0]}"
+    lines = [f"{number:06} {'x' * 200}\n" for number in range(500)]
+    echoed = exec_lines(webserver, at, ["sed", "/^end$/q"], [*lines, "end\n"], timeout=20)
+    assert [*echoed] == [line.rstrip() for line in lines] + ["end"]
+    assert all(met) and len(met) > len(lines)
