@@ -32,8 +32,6 @@ _BROKEN_OFF = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZe
 """What a server that accepts a connection and ends it without an answer looks like, the last two within TLS."""
 
 _KEPT_ERRORS = 400  # bytes of its error output that an error quotes
-
-
 _TURN = 0.05  # seconds that a reader may keep the connection from a writer while half a message is there
 
 

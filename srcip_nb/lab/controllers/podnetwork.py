@@ -2,8 +2,8 @@
 
     iptables-legacy -t nat -F   takes kube-proxy's rules and the pod network's; each puts its own back
 
-flannel looks every 5 seconds whether its rules are there (v0.27, ``--iptables-resync``), Calico's Felix more rarely
-(``iptablesRefreshInterval``).
+flannel looks every 5 seconds whether its rules are there (its ``--iptables-resync``, by default); Calico's Felix looks
+too (its ``iptablesRefreshInterval``).
 """
 
 from __future__ import annotations
