@@ -102,3 +102,21 @@ def test_the_lab_outlives_a_killed_kernel_and_ends_with_jupyter(jupyter, kernel)
     jupyter.kill()
     assert traces.all_gone(), traces.left()
     assert wait_until(lambda: not any(process.alive for process in everything), GONE_WITHIN), "the kernel still runs"
+
+
+# A program that has looked for kernels, as nbclient and papermill do, and shows widgets of its own.
+NOT_A_KERNEL = """
+import ipywidgets
+from jupyter_client.kernelspec import KernelSpecManager
+from srcip_nb.lab.lifecycle import notebook_owner
+
+slider = ipywidgets.IntSlider()
+KernelSpecManager().get_all_specs()
+print(notebook_owner())
+slider.close()
+"""
+
+
+def test_a_program_that_starts_kernels_is_no_kernel_and_keeps_its_widgets():
+    done = subprocess.run([sys.executable, "-c", NOT_A_KERNEL], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")

@@ -337,14 +337,10 @@ def notebook_owner() -> Process | None:
 
     jupyter_client tells a kernel its parent in ``JPY_PARENT_PID``; a kernel whose parent has gone owns itself.
     """
-    if "ipykernel" not in sys.modules or not _inside_kernel():
+    # Looked up, not imported: outside a kernel its import would take the channels of all widgets over.
+    kernelapp = sys.modules.get("ipykernel.kernelapp")
+    if kernelapp is None or not kernelapp.IPKernelApp.initialized():
         return None
     parent = int(os.environ.get("JPY_PARENT_PID") or os.getppid())
     started_by_init = parent == 1 and os.getppid() != 1
     return Process.of(os.getpid() if started_by_init else parent) or Process.of(os.getpid())
-
-
-def _inside_kernel() -> bool:
-    from ipykernel.kernelapp import IPKernelApp
-
-    return bool(IPKernelApp.initialized())
