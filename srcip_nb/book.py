@@ -84,7 +84,6 @@ def settings(lang: str) -> dict[str, Any]:
         "html_show_copyright": False,
         "html_show_sphinx": False,
         "html_use_index": False,  # the book's own index is a page
-        "pygments_style": "friendly",
         "smartquotes": False,
     }
 

@@ -26,7 +26,7 @@ from srcip_nb.text import t
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
 
-CODE_STYLE = "friendly"
+CODE_STYLE = "a11y-high-contrast-light"  # as the book's theme has it
 SHORT = 14  # a table of at most so many rows stays on one page
 SHORT_TEXT = 20  # output and listings of at most so many lines stay on one page
 ONE_WORD = 7  # a table's cell of at most so many characters stays on one line: Japanese breaks anywhere

@@ -10,7 +10,7 @@
 Left out are parameters and set-up, cells that show nothing, what is folded, and all that follows the summary: what
 tidies up, and the last cell (``done``). A listing that would be small has two columns. Type shrinks until a slide
 fits, in height and in width, but never below what the back row can read: then its output goes on a slide of its own, a
-long table on several. A deck is a PDF of 16:9 pages and a page for the browser that scrolls slide by slide; neither
+long table or listing on several. A deck is a PDF of 16:9 pages and a page for the browser that scrolls slide by slide; neither
 needs a network.
 """
 
@@ -238,8 +238,10 @@ def _is_narrow_listing(output: str) -> bool:
 
 
 def halves(slide: Slide) -> list[Slide]:
-    """A slide as two with half of its table's rows each, or the slide alone if it has no table to part."""
+    """A slide as two with half of its table's rows or its listing's lines each, or alone if it has none to part."""
     both = [parsed(slide.output), parsed(slide.output)]
+    if _is_listing(slide.output):
+        return _halves_of_listing(slide)
     if len(both[0].select("tbody tr")) < 2 * FEWEST or len(both[0].select("table")) != 1:
         return [slide]
     for soup, is_first in zip(both, (True, False), strict=True):
@@ -253,6 +255,27 @@ def halves(slide: Slide) -> list[Slide]:
     return [replace(slide, output=str(both[0])), replace(slide, text="", code="", output=str(both[1]))]
 
 
+def _halves_of_listing(slide: Slide) -> list[Slide]:
+    """Parted at an empty line, best before one that stands far left, then near the middle."""
+    both = [parsed(slide.output), parsed(slide.output)]
+    listings = [soup.select("pre") for soup in both]
+    lines = listings[0][0].decode_contents().rstrip().split("\n")  # no tag goes over a line's end
+    texts = [parsed(line).get_text() for line in lines]
+    empty = [at for at, text in enumerate(texts) if not text.strip() and FEWEST <= at < len(texts) - FEWEST]
+    if len(listings[0]) != 1 or not empty:
+        return [slide]
+
+    def indent(at: int) -> int:
+        return len(texts[at + 1]) - len(texts[at + 1].lstrip())
+
+    at = min(empty, key=lambda at: (indent(at), abs(2 * at + 1 - len(texts))))
+    for (listing,), part in zip(listings, (lines[:at], lines[at + 1 :]), strict=True):
+        listing.clear()
+        listing.append(parsed("\n".join(part)))
+    first, second = (str(soup) for soup in both)
+    return [replace(slide, output=first), replace(slide, text="", code="", output=second)]
+
+
 def deck_html(sized: Sequence[Sized], title: str, lang: str) -> str:
     """A deck as one HTML document, for the browser and for ``write_pdf``.
 
@@ -263,8 +286,7 @@ def deck_html(sized: Sequence[Sized], title: str, lang: str) -> str:
     """
     parts = []
     for number, (slide, size) in enumerate(sized, 1):
-        is_listing = slide.columns or (_is_listing(slide.output) and not (slide.text or slide.code))
-        kind = "title" if slide.is_title else "listing" if is_listing else "step"
+        kind = "title" if slide.is_title else "listing" if slide.columns else "step"
         level = "h1" if slide.is_title else "h2"
         inner = f"<{level}>{html.escape(slide.heading)}</{level}>{slide.text}{slide.code}{slide.output}{slide.after}"
         parts.append(f'<section class="slide {kind} size-{size}" id="slide-{number}">{inner}</section>')

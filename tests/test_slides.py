@@ -183,6 +183,33 @@ def test_a_long_table_is_parted_with_its_head_on_both():
     assert halves(Slide("t", output="<pre>long</pre>")) == [Slide("t", output="<pre>long</pre>")]
 
 
+LISTING = """<div class="cell_output"><pre>pid  1;
+
+http {
+    <b>log</b>  'a &lt; b';
+
+    server {
+        listen  80;
+    }
+}
+
+stream {
+    listen  8080;
+}
+</pre></div>"""
+
+
+def test_a_long_listing_is_parted_at_an_empty_line_where_nothing_is_open():
+    first, second = halves(Slide("t", "text", output=LISTING))
+    assert first.text and "<b>log</b>  'a &lt; b';" in first.output and first.output.endswith("}</pre></div>")
+    assert (second.text, second.output) == (
+        "",
+        '<div class="cell_output"><pre>stream {\n    listen  8080;\n}</pre></div>',
+    )
+    for one in ("<pre>a\n\nb</pre>", "<pre>a\nb\nc\nd\ne\nf\ng</pre>", LISTING * 2):
+        assert halves(Slide("t", output=one)) == [Slide("t", output=one)]
+
+
 def test_pages_are_counted_from_where_a_slide_begins():
     class Page:
         def __init__(self, *names):
