@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -98,7 +99,7 @@ def run(
     """Execute notebooks, in a lab of their own or against a cluster.
 
     They go one after the other, in the order given. A whole course in labs of its own goes two notebooks at a time,
-    each in its own lab, where there are CPUs for that.
+    each in its own lab, where there are CPUs for that; each language has new labs.
 
     Args:
         notebooks: which ones; the whole course if empty.
@@ -140,34 +141,54 @@ def run(
         raise UsageError(f"the folder {out} cannot be made: {error.strerror}", "Name another with --out.") from error
     side_by_side = SIDE_BY_SIDE if not notebooks and (os.cpu_count() or 1) >= SIDE_BY_SIDE else 1
     before = ready_nodes(cluster) if cluster else set()
-    with set_environment(SRCIP_STRICT="0", **settings), contextlib.ExitStack() as stack:
-        worlds = [{}] if context else _worlds(stack, lab, replay, side_by_side, progress)
-        stack.enter_context(set_environment(**worlds[0]))
-        if began and not replay:
-            began(cluster or connect(lab=os.environ["SRCIP_LAB"], quiet=True))
-        free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-        for world in worlds:
+    own_labs = not (context or lab or replay)
+    verdicts: list[Verdict] = []
+
+    def one(path: Path, world: dict[str, str]) -> Verdict:
+        verdict = _execute(path, values, Path(out), world, progress)
+        if cluster and verdict.verdict == FAILED:
+            gone = what_went_away(cluster, before)
+            if gone:
+                verdict = replace(verdict, verdict=NOT_FINISHED, reason=f"{gone}; {verdict.reason}")
+        return verdict
+
+    for part in _by_language(paths) if own_labs else [paths]:
+        with set_environment(SRCIP_STRICT="0", **settings), contextlib.ExitStack() as stack:
+            worlds = [{}] if context else _worlds(stack, lab, replay, side_by_side, progress)
+            stack.enter_context(set_environment(**worlds[0]))
+            if began and not replay and not verdicts:
+                began(cluster or connect(lab=os.environ["SRCIP_LAB"], quiet=True))
+            verdicts += _each_in_a_free_one(part, worlds, one)
+    return verdicts
+
+
+def _by_language(paths: Sequence[Path]) -> list[list[Path]]:
+    """A course begins in a new lab in each language: "created" is what its first notebooks are about."""
+    return [list(part) for _, part in groupby(paths, key=lambda path: path.parent.name)]
+
+
+def _each_in_a_free_one(
+    paths: Sequence[Path], worlds: Sequence[dict[str, str]], one: Callable[[Path, dict[str, str]], Verdict]
+) -> list[Verdict]:
+    """Every notebook executed, as many at a time as there are worlds; the verdicts in the notebooks' order."""
+    if len(worlds) == 1:
+        return [one(path, worlds[0]) for path in paths]
+    free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    for world in worlds:
+        free.put(world)
+
+    def in_a_free_one(path: Path) -> Verdict:
+        world = free.get()
+        try:
+            return one(path, world)
+        finally:
             free.put(world)
 
-        def one(path: Path) -> Verdict:
-            world = free.get()
-            try:
-                verdict = _execute(path, values, Path(out), world, progress)
-            finally:
-                free.put(world)
-            if cluster and verdict.verdict == FAILED:
-                gone = what_went_away(cluster, before)
-                if gone:
-                    verdict = replace(verdict, verdict=NOT_FINISHED, reason=f"{gone}; {verdict.reason}")
-            return verdict
-
-        if len(worlds) == 1:
-            return [one(path) for path in paths]
-        pool = ThreadPoolExecutor(len(worlds))
-        try:
-            return list(pool.map(one, paths))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # interrupted: the labs end, and with them what runs in them
+    pool = ThreadPoolExecutor(len(worlds))
+    try:
+        return list(pool.map(in_a_free_one, paths))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # interrupted: the labs end, and with them what runs in them
 
 
 def ready_nodes(cluster: Cluster) -> set[str]:

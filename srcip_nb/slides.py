@@ -10,8 +10,8 @@
 Left out are parameters and set-up, cells that show nothing, what is folded, and all that follows the summary: what
 tidies up, and the last cell (``done``). A listing that would be small has two columns. Type shrinks until a slide
 fits, in height and in width, but never below what the back row can read: then its output goes on a slide of its own, a
-long table or listing on several. A deck is a PDF of 16:9 pages and a page for the browser that scrolls slide by slide; neither
-needs a network.
+long table or listing on several. A deck is a PDF of 16:9 pages and a page for the browser that scrolls slide by slide;
+neither needs a network.
 """
 
 from __future__ import annotations

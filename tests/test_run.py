@@ -116,6 +116,32 @@ def test_namespace_and_image_reach_every_notebook_without_a_parameter(tmp_path):
     assert "SRCIP_NAMESPACE" not in os.environ
 
 
+def test_each_language_has_new_labs_since_its_first_notebooks_create_what_they_speak_of(tmp_path, monkeypatch):
+    happened = []
+
+    def start(stack, progress):
+        name = f"lab-{sum('begins' in one for one in happened)}"
+        happened.append(f"{name} begins")
+        stack.callback(happened.append, f"{name} ends")
+        return name
+
+    def execute(path, values, out, world, progress):
+        happened.append(f"{path.parent.name}/{path.name} in {world['SRCIP_LAB']}")
+        return Verdict(path.name, 0.0, PASSED, "", out)
+
+    monkeypatch.setattr(course, "_start_lab", start)
+    monkeypatch.setattr(course, "_execute", execute)
+    paths = [tmp_path / name for name in ("en/01.ipynb", "en/02.ipynb", "ja/01.ipynb")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert [one.notebook for one in course.run(paths, out=tmp_path / "out")] == ["01.ipynb", "02.ipynb", "01.ipynb"]
+    assert happened == [
+        *("lab-0 begins", "en/01.ipynb in lab-0", "en/02.ipynb in lab-0", "lab-0 ends"),
+        *("lab-1 begins", "ja/01.ipynb in lab-1", "lab-1 ends"),
+    ]
+
+
 def test_a_missing_permission_ends_the_run_before_the_first_notebook(tmp_path, monkeypatch):
     def refuse(cluster, *features):
         raise MissingPermissionError("you may not create services", "srcip-nb rbac", [])
