@@ -100,7 +100,18 @@ def cluster(lab, monkeypatch):
 
     monkeypatch.setenv("SRCIP_LAB", lab.name)
     kubectl(lab, "delete", "namespace", "seminar", "--ignore-not-found", "--wait")
+    forget_flows(lab)
     return connect(quiet=True)
+
+
+def forget_flows(lab) -> None:
+    """Empty the nodes' connection tracking of what earlier tests left.
+
+    A request to a Service that has gone stays there for two minutes, without DNAT; a later one whose source port
+    happens to be the same follows it into nowhere.
+    """
+    for host in lab.client.hosts():
+        lab.client.exec(host["name"], ["conntrack", "-F"])
 
 
 def kubectl(lab, *words: str, stdin: str | None = None, check: bool = True, timeout: float = 60):
