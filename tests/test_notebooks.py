@@ -20,7 +20,7 @@ def verdicts(results) -> dict[str, str]:
 
 
 def test_in_reverse_order_in_one_lab_and_some_twice(tmp_path):
-    """English notebooks are executed alone, each with its solutions: see test_notebooks_hygiene.py."""
+    """English notebooks are executed alone, each with its solutions: see test_course_solved.py."""
     books = course("ja")
     again = [book for book in books if book.name[:2] in ("01", "03", "06")]  # those after which most has changed
     results = run([*reversed(books), *again], out=tmp_path)
