@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from srcip_nb.lab.agent import nfacct
+from srcip_nb.lab.agent import commands, nfacct
+from srcip_nb.lab.agent.protocol import RequestError
 from srcip_nb.lab.kernel import AgentError
 from srcip_nb.lab.proxy.vips import route_text
 from srcip_nb.lab.topology import CNIS, pod_netns, pod_text, topology, topology_text
@@ -31,6 +33,8 @@ QUESTIONS = {
     "fdb": ["bridge", "-j", "fdb", "show"],
     "sysctl": ["sysctl", "-a", "-r", SETTINGS],
 }
+DORMANT = "set eth0 mode dormant state dormant"
+AWAKE = "set eth0 mode default state up"
 LINK_KEYS = ("ifname", "mtu", "address", "master", "linkinfo", "flags")
 
 
@@ -66,6 +70,9 @@ def without_moments(info: dict) -> dict:
 def asked_by_ip(text: str, names: list[str]) -> dict[str, dict[str, object]]:
     """Type a text into a shell, in a mount and network namespace of its own, and ask every namespace everything."""
     script = ["set -e", "mount -t tmpfs tmpfs /run", text]
+    for name in names:
+        is_late = f"ip -n {name} link show up | grep -q 'NO-CARRIER.*LOWER_UP'"
+        script += [f"while {is_late}; do sleep 0.01; done"]
     for name in names:
         for question, argv in QUESTIONS.items():
             script += [f"echo '@@{name} {question}'", f"ip netns exec {name} " + " ".join(f"'{word}'" for word in argv)]
@@ -161,6 +168,25 @@ def test_a_line_that_cannot_be_done_is_named(lab: KernelLab, line, reason):
     with pytest.raises(AgentError, match=reason) as caught:
         lab.call("configure", text=f"# a comment\n\n{line}\n")
     assert str(caught.value).startswith(line)
+
+
+def test_a_device_that_is_up_passes_packets_once_its_line_is_done(lab: KernelLab):
+    """A dormant device is as one that the kernel has not told yet that its other end is up."""
+    show, dormant, awake = (f"ip link {words}" for words in ("show eth0", DORMANT, AWAKE))
+    lab.exec("client", "sh", "-c", dormant)
+    assert "NO-CARRIER" in lab.exec("client", "sh", "-c", show)
+    lab.exec("client", "sh", "-c", f"(sleep 0.5; {awake}) >/dev/null 2>&1 &")
+    lab.call("configure", text="ip -n client link set eth0 up")
+    assert "NO-CARRIER" not in lab.exec("client", "sh", "-c", show)
+
+
+def test_a_device_that_never_passes_packets_is_named():
+    class Late:
+        name = "worker01"
+        netlink = SimpleNamespace(late_devices=lambda: ["cni0", "veth1"])
+
+    with pytest.raises(RequestError, match=r"cni0, veth1 of worker01 .* 0\.01 seconds .* try again"):
+        commands.wait_for_devices([Late()], 0.01)
 
 
 def test_what_is_added_can_be_removed(lab: KernelLab):

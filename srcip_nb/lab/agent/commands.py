@@ -7,11 +7,15 @@ learner could type as root; `-n NAME` and `netns exec NAME` say in whose network
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 
 from . import netlink, nfacct, sysctl
 from .protocol import RequestError
 from .spaces import Space, Spaces, in_thread
+
+RUNNING_WITHIN = 10.0
+"""Seconds in which a device passes packets after its other end came up; it is a few milliseconds on an idle machine."""
 
 
 class Words:
@@ -69,7 +73,7 @@ def lines_of(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def run_text(text: str, spaces: Spaces, add: Callable[[str], Space]) -> None:
-    """Do all lines in order; the first that fails ends it.
+    """Do all lines in order; the first that fails ends it. At the end the devices that they change pass packets.
 
     Args:
         text: one command a line.
@@ -77,9 +81,29 @@ def run_text(text: str, spaces: Spaces, add: Callable[[str], Space]) -> None:
         add: makes the namespace of an `ip netns add NAME` line.
 
     Raises:
-        RequestError: a line is not understood or the kernel refuses it; the message holds the line.
+        RequestError: a line is not understood or the kernel refuses it; the message holds the line. Or a device that
+            is up passes no packets for RUNNING_WITHIN seconds.
     """
     in_thread(_run_text, text, spaces, add)
+    changed = {words[2] for _, words in lines_of(text) if words[:2] == ["ip", "-n"] and words[3:4] == ["link"]}
+    wait_for_devices([spaces[name] for name in sorted(changed) if name in spaces], RUNNING_WITHIN)
+
+
+def wait_for_devices(spaces: Collection[Space], seconds: float) -> None:
+    """Wait until no device is late (Netlink.late_devices), as the CNI plugin `bridge` waits for its ports.
+
+    Raises:
+        RequestError: one still is after so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    for space in spaces:
+        while late := space.netlink.late_devices():
+            if time.monotonic() > deadline:
+                raise RequestError(
+                    f"{', '.join(late)} of {space.name} is up, but {seconds:g} seconds later the kernel still lets no "
+                    "packet pass: the machine is very busy; try again when it is less so"
+                )
+            time.sleep(0.001)
 
 
 def _run_text(text: str, spaces: Spaces, add: Callable[[str], Space]) -> None:

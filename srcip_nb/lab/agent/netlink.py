@@ -30,7 +30,7 @@ _NESTED = 0x8000
 _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
-_IFF_UP = 1
+_IFF_UP, _IFF_RUNNING, _IFF_LOWER_UP = 1, 1 << 6, 1 << 16
 _RT_TABLE_MAIN, _RTPROT_BOOT = 254, 3
 _RTA_MULTIPATH = 9
 ROUTE_TYPES = {"unicast": 1, "blackhole": 6, "unreachable": 7}
@@ -109,6 +109,15 @@ class Netlink:
     def devices(self) -> list[str]:
         """List the names of the namespace's devices."""
         return [_text_attribute(body, 16, _IFLA_IFNAME) for body in self._call(RTM_GETLINK, NLM_F_DUMP, _link())]
+
+    def late_devices(self) -> list[str]:
+        """List the devices that are up and connected and yet pass no packets (`NO-CARRIER,UP,LOWER_UP`).
+
+        That a veth's other end came up is told to the device, and to the bridge it is a port of, by a task of the
+        kernel's own (linkwatch), which on a busy machine runs a while later.
+        """
+        bodies = self._call(RTM_GETLINK, NLM_F_DUMP, _link())
+        return [_text_attribute(body, 16, _IFLA_IFNAME) for body in bodies if _is_late(body)]
 
     def add_link(
         self,
@@ -244,6 +253,12 @@ def link_attributes(name: str, *, netns: int = -1, mac: str = "", mtu: int = 0) 
     if netns >= 0:
         body += attribute(_IFLA_NET_NS_FD, netns)
     return body
+
+
+def _is_late(body: bytes) -> bool:
+    flags: int = struct.unpack_from("=I", body, 8)[0]
+    is_connected = bool(flags & _IFF_UP) and bool(flags & _IFF_LOWER_UP)
+    return is_connected and not flags & _IFF_RUNNING
 
 
 def _text_attribute(body: bytes, offset: int, wanted: int) -> str:
