@@ -18,6 +18,8 @@ from srcip_nb.rest import ApiAnswerError
 from tests.logs_fake import START, FakeApi, stamp
 from tests.test_logs import ACCESS, cluster_of
 
+CLOSED_WITHIN = 10.0  # seconds; who waits for a line that does not come waits for good
+
 
 @pytest.fixture
 def api():
@@ -225,7 +227,7 @@ def test_closing_is_prompt_whatever_is_waited_for(api, cluster):
     assert len(threads()) == 3
     begin = time.monotonic()
     lines.close()
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < CLOSED_WITHIN
     assert threads() == []
     lines.close()
 
@@ -240,7 +242,7 @@ def test_closing_is_prompt_over_tls():
             api.write("webserver-1", b"x")
             lines.wait_for(has("x"))
             begin = time.monotonic()
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < CLOSED_WITHIN
         assert threads() == []
         assert lines.errors == []
 

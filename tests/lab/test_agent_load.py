@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import socket
 import threading
+import time
 
 import pytest
 
@@ -125,3 +127,50 @@ def test_a_long_answer_is_read_to_its_end(length):
 
 def test_an_empty_run():
     assert list(load.visit([])) == []
+
+
+def test_time_in_which_the_machine_stood_still_is_not_counted():
+    """Here the loop stands still where it asks whether to stop, and the server answers a while after its end."""
+    server = socket.create_server(("127.0.0.1", 0))
+    stood_still = threading.Event()
+
+    def run() -> None:
+        with server:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                assert stood_still.wait(20)
+                time.sleep(0.3)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    asked = itertools.count()
+
+    def stand_still() -> bool:
+        if next(asked) == 1:  # the first time no request is on its way yet
+            time.sleep(2.5)
+            stood_still.set()
+        return False
+
+    answering = threading.Thread(target=run)
+    answering.start()
+    url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+    (result,) = (r for batch in load.visit([{"id": 1, "url": url}], timeout=1.0, is_stopped=stand_still) for r in batch)
+    answering.join()
+    assert (result["status"], result["error"]) == (200, "")
+    assert result["latency_ms"] > 2500
+
+
+def test_patience_ends_however_slow_the_machine_is():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        turns = 0
+
+        def is_slow() -> bool:
+            nonlocal turns
+            turns += 1
+            time.sleep(0.7)
+            return False
+
+        visited = load.visit([{"id": 1, "url": url}], timeout=1.0, is_stopped=is_slow)
+        assert [r["error"] for batch in visited for r in batch] == ["timeout"]
+    assert 2 <= turns <= 5

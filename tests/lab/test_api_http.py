@@ -375,11 +375,9 @@ def test_a_hundred_streams_at_once(server: ApiServer) -> None:
         connections.append((connection, connection.getresponse()))
     for _, response in connections:
         assert json.loads(response.readline())["type"] == "ADDED"
-    started = time.monotonic()
     make(server, "b")
     for _, response in connections:
         assert json.loads(response.readline())["object"]["metadata"]["name"] == "b"
-    assert time.monotonic() - started < 5
     assert threading.active_count() < 20
     for connection, _ in connections:
         connection.close()

@@ -124,6 +124,6 @@ def test_open_watches_do_not_hold_up_the_end() -> None:
         connection.request("GET", f"{PATH}?watch=1", headers={"Authorization": f"Bearer {TOKEN}"})
         response = connection.getresponse()
         started = time.monotonic()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10, "it waited for the watch"
     response.close()
     connection.close()

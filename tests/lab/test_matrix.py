@@ -15,8 +15,6 @@ from srcip_nb.matrix import matrix
 
 pytestmark = pytest.mark.lab
 
-WITHIN = 60  # seconds
-
 
 @pytest.fixture(scope="module", params=["ptp", "flannel"])
 def other(request):
@@ -31,7 +29,6 @@ def check(frame, mode):
     assert (frame["verdict"] == AS_EXPECTED).sum() > 650
     assert set(frame["expected"]) - {""} == {"answered", "refused", "dropped", "unreachable"}
     assert frame.attrs["mode"] == mode
-    assert frame.attrs["seconds"] < WITHIN
 
 
 # Mode ipvs is mostly on a slow kernel: its 280 recorded rows are asked in test_truth_live.py.

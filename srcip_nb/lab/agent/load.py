@@ -37,6 +37,7 @@ from urllib.parse import urlsplit
 BODY_BYTES = 200
 _KEPT_BYTES = 65536
 _BATCH, _BATCH_SECONDS = 64, 0.05
+_STANDSTILL = 0.5
 _AGENT = "srcip-nb"
 
 _ERRORS = {
@@ -173,6 +174,9 @@ class Visitor:
 
     On User Mode Linux a system call costs some 30 us, and there even reading a clock is one: so a clock is read once a
     turn and once a request, and the sockets are watched by poll(2), which wants no call of its own for each of them.
+
+    Patience counts only while the loop runs. A turn that ends half a second after it should have means that the machine
+    stood still or was too busy, and whoever is asked probably stood still with it: the rest is not held against him.
     """
 
     def __init__(self, concurrency: int, timeout: float, rate: float | None) -> None:
@@ -184,6 +188,7 @@ class Visitor:
         self._targets: dict[tuple[Any, ...], Target] = {}
         self._concurrency, self._timeout, self._rate = concurrency, timeout, rate
         self._epoch, self._epoch_at = 0, -math.inf
+        self._stood_still = 0.0
         self.done: list[dict[str, Any]] = []
 
     def close(self) -> None:
@@ -208,8 +213,11 @@ class Visitor:
             while at < due and len(self._open) < self._concurrency:
                 self._begin(requests[at])
                 at += 1
-            now = self._turn(self._wait(now, started, at, count))
-            while self._deadlines and (self._deadlines[0].socket is None or self._deadlines[0].deadline <= now):
+            wait = self._wait(now, started, at, count)
+            before, now = now, self._turn(wait)
+            self._stood_still += max(0.0, now - before - wait - _STANDSTILL)
+            awake = now - self._stood_still
+            while self._deadlines and (self._deadlines[0].socket is None or self._deadlines[0].deadline <= awake):
                 exchange = self._deadlines.popleft()
                 if exchange.socket is not None:
                     self._end(exchange, "timeout")
@@ -222,7 +230,7 @@ class Visitor:
     def _wait(self, now: float, started: float, at: int, count: int) -> float:
         wait = _BATCH_SECONDS
         if self._deadlines:
-            wait = min(wait, self._deadlines[0].deadline - now)
+            wait = min(wait, self._deadlines[0].deadline - (now - self._stood_still))
         if self._rate is not None and at < count and len(self._open) < self._concurrency:
             wait = min(wait, started + at / self._rate - now)
         return max(0.0, wait) if self._open or at < count else 0.0
@@ -236,7 +244,7 @@ class Visitor:
         exchange = Exchange(request["id"], b"")
         started = time.monotonic_ns()
         exchange.sent_at, exchange.started = started + self._epoch, started / 1e9
-        exchange.deadline = exchange.started + self._timeout
+        exchange.deadline = exchange.started - self._stood_still + self._timeout
         try:
             target, query = self._target(request)
             exchange.request = target.request(query)
@@ -343,7 +351,7 @@ def visit(
     Args:
         requests: each with `id`, `url` and, if wanted, `headers`.
         concurrency: how many may be on their way at once.
-        timeout: seconds that each may take.
+        timeout: seconds that each may take, not counted those in which this thread did not get to run.
         rate: how many to start a second at most; None for as fast as it goes.
         is_stopped: asked again and again; once true, the rest is given up (error "stopped").
 
