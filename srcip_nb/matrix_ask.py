@@ -75,6 +75,9 @@ those of a lab on a machine that has other work, which costs nothing where all i
 SLOW = Patience(4, 10.0, 3.0, 2.0)
 """For User Mode Linux: one CPU, on which a dozen clients, the servers and all nodes take turns."""
 
+FORGET_UNANSWERED = ["conntrack", "-D", "-p", "tcp", "--state", "SYN_SENT"]
+FORGOTTEN = "flow entries have been deleted"
+
 CONCURRENCY_IN_POD = 8
 """Of a real cluster: there each request is a process of its own, on a node that has other work."""
 
@@ -121,7 +124,7 @@ class Run:
     def ask_all(self, rows: list[Row]) -> None:
         """Ask every row, and again what is incomplete."""
         asked = [row for row in rows if row.expected]
-        self._forget_neighbours(asked)
+        self._forget_former_owners(asked)
         with Progress(t("matrix.requests"), self._progress) as step, self._unlimited_refusals():
             self._by_way(asked, step)
             for _ in range(ROUNDS):
@@ -147,12 +150,21 @@ class Run:
     def _goes_first(self, row: Row) -> bool:
         return self._mode == IPVS and is_answered_directly(row)
 
-    def _forget_neighbours(self, rows: list[Row]) -> None:
-        """Who had an address for another Service a moment ago is forgotten: else it would still be sent there."""
-        outside = {row.question.host for row in rows if row.question.client == "outside"}
-        if self._own.lab is not None:
-            for host in [*outside, *self._place.names]:
-                _exec(self._own.lab, host, ["ip", "neigh", "flush", "dev", "eth0"])
+    def _forget_former_owners(self, rows: list[Row]) -> None:
+        """Who had an address for another Service a moment ago is forgotten: else it would still be sent there.
+
+        So are the nodes' flows of requests that were never answered. For two minutes a request from the same port
+        would belong to such a flow, and not meet the rules of now.
+        """
+        lab, outside = self._own.lab, {row.question.host for row in rows if row.question.client == "outside"}
+        if lab is None:
+            return
+        for host in [*outside, *self._place.names]:
+            _exec(lab, host, ["ip", "neigh", "flush", "dev", "eth0"])
+        for node in self._place.names:
+            done = lab.exec(node, FORGET_UNANSWERED)
+            if FORGOTTEN not in done.stderr:  # its exit code is 1 where there was none
+                raise LabError(f"{' '.join(FORGET_UNANSWERED)} failed on {node}: {done.stderr.strip()}")
 
     def _unlimited_refusals(self) -> contextlib.AbstractContextManager[None]:
         lab = self._own.lab

@@ -15,6 +15,8 @@ from srcip_nb.matrix import matrix
 
 pytestmark = pytest.mark.lab
 
+PORTS = "net.ipv4.ip_local_port_range"
+
 
 @pytest.fixture(scope="module", params=["ptp", "flannel"])
 def other(request):
@@ -67,6 +69,30 @@ def test_who_had_an_address_before_is_forgotten(lab):
 
     frame = matrix(connect(lab=lab, quiet=True), mode="iptables", only=asked, progress=False)
     assert frame[["expected", "difference"]].values.tolist() == [["unreachable", ""]]
+
+
+def test_requests_that_were_never_answered_before_are_forgotten(lab):
+    """Else a request from the same port is taken for the same flow, which met no rules then and meets none now."""
+    vips = [f"192.168.1.{n}" for n in range(56, 90)]
+    few = lab.client.exec("client", ["sysctl", "-n", PORTS]).stdout.strip()
+    there = "".join(f"route replace {vip}/32 via 192.168.1.45 dev eth0\n" for vip in vips)
+    back = "".join(f"route del {vip}/32\n" for vip in vips)
+
+    def asked(one):
+        return (one.service, one.client, one.destination) == ("both-local", "outside", "vip-by-worker01")
+
+    try:
+        assert lab.client.exec("client", ["sysctl", "-w", f"{PORTS}=40000 40031"]).code == 0
+        assert lab.client.exec("client", ["ip", "-batch", "-"], stdin=there).code == 0
+        many = [{"id": n, "url": f"http://{vips[n % len(vips)]}/"} for n in range(32 * len(vips))]
+        assert {r["error"] for r in lab.client.visit("client", many, concurrency=len(many), timeout=0.5)} == {"timeout"}
+        assert lab.client.exec("client", ["ip", "-batch", "-"], stdin=back).code == 0
+        flows = lab.client.exec("worker01", ["conntrack", "-L", "-p", "tcp", "--state", "SYN_SENT"]).stdout
+        assert len(flows.splitlines()) >= 32 * len(vips)
+        frame = matrix(connect(lab=lab, quiet=True), mode="iptables", only=asked, progress=False)
+    finally:
+        lab.client.exec("client", ["sysctl", "-w", f"{PORTS}={few}"])
+    assert frame[["verdict", "difference"]].values.tolist() == [[AS_EXPECTED, ""]]
 
 
 def test_the_command_on_the_default_lab(lab, cli, tmp_path):
