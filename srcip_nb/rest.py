@@ -238,7 +238,7 @@ class Rest:
                 f"{server} shows a certificate that the kubeconfig of {self.world} does not trust ({error})",
                 self._again(),
             )
-        words = str(error)
+        words = _in_words(error)
         if isinstance(error, NewConnectionError):  # a kind of ConnectTimeoutError to urllib3
             words = words.rsplit(": ", 1)[-1]
         elif isinstance(error, (ConnectTimeoutError, ReadTimeoutError)):
@@ -309,6 +309,14 @@ def configuration_of(kubeconfig: str | None, context: str | None, *, proxy: bool
     if not proxy:
         configuration.proxy = None
     return configuration
+
+
+def _in_words(error: BaseException) -> str:
+    """What the system or the server did, without the errors of urllib3 and http.client around it."""
+    inner = [argument for argument in error.args if isinstance(argument, BaseException)]
+    if inner:
+        return _in_words(inner[-1])
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _excerpt(raw: bytes) -> str:

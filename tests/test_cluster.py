@@ -1,7 +1,10 @@
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -82,6 +85,31 @@ def test_not_kubernetes():
 def test_nobody_listens():
     with pytest.raises(ClusterError, match=r"lab 'x' .* cannot be reached: .*refused.*run connect\(\) again"):
         Cluster(rest_to(1, World("lab", "x")))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"", "Remote end closed connection without response"),
+        (None, "Connection reset by peer"),
+    ],
+)
+def test_a_server_that_goes_in_the_middle(answer, words):
+    """It is said in the system's words, not in Python's."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def run() -> None:
+        with server:
+            for _ in range(2):  # what was read is asked once more
+                connection, _ = server.accept()
+                connection.recv(4096)
+                if answer is None:  # closed with data unsent, it resets
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.close()
+
+    threading.Thread(target=run, daemon=True).start()
+    with pytest.raises(ClusterError, match=rf"cannot be reached: {words}\. The lab has ended"):
+        Cluster(rest_to(server.getsockname()[1], World("lab", "x")))
 
 
 def kubeconfig(path, *contexts: str) -> str:
