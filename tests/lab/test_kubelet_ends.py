@@ -127,7 +127,7 @@ def test_two_containers_of_a_pod_each_have_their_own_processes() -> None:
         await get(80)
         await cluster.until(lambda: "curl" in cluster.podlogs.read("seminar", "web", "first"))
         cluster.store.delete("pods", "seminar", "web")
-        await cluster.until(lambda: not cluster.pods())  # which waits less than their grace
+        await cluster.until(lambda: not cluster.pods())
 
     run(test, kernel=True)
 
