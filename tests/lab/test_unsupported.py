@@ -111,7 +111,7 @@ spec:
     assert refused.returncode == 1
     assert "spec.volumes[0].hostPath: Forbidden: the lab has volumes of these kinds" in refused.stderr
     warned = kubectl(lab, "apply", "-f", "-", stdin=text)
-    kubectl(lab, "delete", "pod", "unsupported", "--wait=false")
+    kubectl(lab, "delete", "pod", "unsupported")
     assert "Warning: spec.containers[0].securityContext: the lab's containers run as the lab does" in warned.stderr
     unknown = kubectl(lab, "apply", "-f", "-", stdin=text + "  hostNetwerk: true\n", check=False)
     assert 'unknown field "spec.hostNetwerk"' in unknown.stderr
