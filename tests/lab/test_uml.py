@@ -89,10 +89,10 @@ from srcip_nb.lab.topology import topology, topology_text
 async def run():
     agent = await start_agent("uml")
     await agent.call("configure", text=topology_text(topology(workers=1)))
-    with open(os.environ["TMPDIR"] + "/fill", "wb") as file:
+    with open(os.environ["TMPDIR"] + "/fill", "wb", buffering=0) as file:
         try:
             while True:
-                file.write(bytes(1 << 20)); file.flush()
+                file.write(bytes(1 << 16))
         except OSError:
             pass
     print("full", flush=True)
