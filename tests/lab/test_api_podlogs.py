@@ -57,15 +57,15 @@ def test_a_restart_puts_the_log_aside() -> None:
 
 @pytest.mark.parametrize("end", ["finish", "restart", "remove"])
 def test_following_gives_everything_once_and_ends_with_the_container(end: str) -> None:
-    async def follow() -> list[str]:
+    async def follow() -> str:
         logs = filled("a\n", "b\n")
         loop = asyncio.get_running_loop()
         loop.call_later(0.01, logs.append, *POD, 9, "c\n")
         loop.call_later(0.02, logs.append, *POD, 9, "d\n")
         loop.call_later(0.03, getattr(logs, end), *(POD[:2] if end == "remove" else POD))
-        return [piece async for piece in logs.follow(*POD, tail=1)]
+        return "".join([piece async for piece in logs.follow(*POD, tail=1)])
 
-    assert asyncio.run(asyncio.wait_for(follow(), 5)) == ["b\n", "c\n", "d\n"]
+    assert asyncio.run(asyncio.wait_for(follow(), 5)) == "b\nc\nd\n"
 
 
 def test_following_begins_before_the_first_start() -> None:
